@@ -1,0 +1,54 @@
+# Two commands are enough: `make demo` and `make test`. Each makes its own environment on first use.
+PYTHON ?= python3
+VENV   ?= .venv
+IMG    ?= examples/astronaut.png
+DATA   ?= ../shared/data
+RUNS   ?= runs
+
+RUN   := $(VENV)/bin/python
+STAMP := $(VENV)/.made-from-project
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test coverage vectors fuzz bench train evaluate
+
+help:  ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 picks the interpreter, IMG=photo.jpg the picture of the demo."
+
+# pip reads its own configuration: name PyTorch's index of CPU wheels there to spare a Linux machine the CUDA ones.
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## encode IMG, say where its bytes went, and draw a contact sheet under demo/
+	@$(RUN) examples/demo.py $(IMG)
+
+check: $(STAMP)  ## lint, format and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: $(STAMP)  ## run the tests
+	$(RUN) -m pytest
+
+coverage: $(STAMP)  ## run the tests and show the branches that none of them takes
+	$(RUN) -m pytest --cov
+
+vectors: $(STAMP)  ## hold the decoder and the reference decoder against the conformance vectors
+	$(RUN) -m pytest tests/test_vectors.py
+
+fuzz: $(STAMP)  ## feed hostile bytes for longer than the tests do
+	$(RUN) -m pytest --hypothesis-profile=fuzz -k "hostile or fuzz or any_bytes"
+
+bench: $(STAMP)  ## warm encode and decode time, and memory, of IMG
+	$(RUN) -m facecodec bench $(IMG)
+
+train: $(STAMP)  ## train every network on DATA into RUNS, resuming what is there, and freeze the weights
+	for network in detector embedding preview texture; do \
+		$(RUN) -m facecodec train $$network --data $(DATA) --runs $(RUNS) || exit $$?; done
+	$(RUN) -m facecodec train freeze --runs $(RUNS)
+
+evaluate: $(STAMP)  ## measure the shipped weights on DATA
+	$(RUN) -m facecodec eval verify --data $(DATA)
+	$(RUN) -m facecodec eval rd --data $(DATA)
