@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 IMG    ?= examples/astronaut.png
-DATA   ?= ../shared/data
+DATA   ?= data
 RUNS   ?= runs
 
 RUN   := $(VENV)/bin/python
