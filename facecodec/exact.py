@@ -1,0 +1,236 @@
+"""Integer layers, carried by float32: the arithmetic of every network that decoding runs.
+
+A float32 holds every integer up to 2^24. A layer whose sums provably stay below that is exact whatever the
+order of its additions, so an ordinary float32 matrix product is the integer convolution, on any machine,
+with any number of threads. Each `Layer` proves this bound when it is made.
+
+Maps are float32 arrays (N, C, H, W) that hold integers. Frozen: bitstream_spec.md, "Integer layers".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import WeightsError
+
+LIMIT = 1 << 24
+"""Integers below this in magnitude are exact in float32."""
+
+MAX_SHIFT = 24
+
+_COLUMNS = 1 << 18
+"""Floats gathered for one matrix product; blocks of about 1 MiB stay in cache (measured)."""
+
+Map: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One integer convolution with its rounding and clipping, proved exact and arranged for matrix products.
+
+    `bands` is float32 (k, O, k*C): for each kernel row, a matrix over (kernel column, input channel).
+    `bias` is float32 (O, 1) and includes the rounding half. Both are divided by 2^shift, which is exact.
+    """
+
+    bands: Map
+    bias: Map
+    stride: int
+    lo: int
+    hi: int
+
+    @classmethod
+    def from_integers(
+        cls,
+        weight: npt.NDArray[Any],
+        bias: npt.NDArray[Any],
+        shift: npt.NDArray[Any],
+        *,
+        input_bound: int | npt.NDArray[Any],
+        lo: int,
+        hi: int,
+        stride: int = 1,
+        name: str = "layer",
+    ) -> Layer:
+        """Make a layer from its stored integers, or refuse them.
+
+        `weight` is (O, C, k, k) with k odd, `bias` (O,), `shift` (O,) in 0..24, all of integer dtype.
+        `input_bound` is the largest magnitude an input can have, one for all channels or (C,). Outputs are
+        clipped to `lo`..`hi`. Raises WeightsError with `name`, and the channel where there is one, if a shape
+        or range is wrong or if sum |w| * bound + |bias| + 2^(shift-1) reaches 2^24. Spec: "Integer layers".
+        """
+        if any(np.asarray(array).dtype.kind not in "iu" for array in (weight, bias, shift, input_bound)):
+            raise WeightsError(f"{name}: weights, biases, shifts and bounds must be integers")
+        if (
+            weight.ndim != 4
+            or weight.shape[2] != weight.shape[3]
+            or weight.shape[2] % 2 == 0
+            or weight.size == 0
+        ):
+            raise WeightsError(f"{name}: weights of shape {weight.shape}, not (O, C, k, k) with k odd")
+        outputs, inputs, kernel, _ = weight.shape
+        if (
+            bias.shape != (outputs,)
+            or shift.shape != (outputs,)
+            or np.shape(input_bound) not in ((), (inputs,))
+        ):
+            raise WeightsError(
+                f"{name}: biases, shifts or bounds do not match weights of shape {weight.shape}"
+            )
+        if stride not in (1, 2) or not -LIMIT < lo <= hi < LIMIT:
+            raise WeightsError(f"{name}: stride {stride} or range {lo}..{hi} is not allowed")
+        for channel in np.flatnonzero((shift < 0) | (shift > MAX_SHIFT))[:1]:
+            raise WeightsError(f"{name}: channel {channel}: shift {shift[channel]} is not in 0..{MAX_SHIFT}")
+
+        bound = np.broadcast_to(np.asarray(input_bound, np.float64), (inputs,))
+        if bound.min() < 0:
+            raise WeightsError(f"{name}: an input bound is negative")
+
+        # Sums of non-negative integers: exact below the limit, and rounding never takes one back below it.
+        bands = weight.transpose(2, 0, 3, 1).astype(np.float32, order="C")
+        exponent = shift.astype(np.int32)
+        half = np.where(exponent > 0, np.ldexp(1.0, exponent - 1), 0.0)
+        reach = np.abs(bands).sum((0, 2), dtype=np.float64) @ bound + np.abs(bias.astype(np.float64)) + half
+        for channel in np.flatnonzero(reach >= LIMIT)[:1]:
+            raise WeightsError(
+                f"{name}: channel {channel}: sums may reach {reach[channel]:.0f}, not below {LIMIT}"
+            )
+
+        scale = np.ldexp(np.float32(1), -exponent)[:, None]
+        bands = bands.reshape(kernel, outputs, kernel * inputs)
+        bands *= scale
+        return cls(bands, (bias + half).astype(np.float32)[:, None] * scale, stride, lo, hi)
+
+    @property
+    def weight(self) -> Map:
+        """The weights divided by 2^shift, float32 (O, C, k, k), a view."""
+        kernel, outputs, columns = self.bands.shape
+        split = self.bands.reshape(kernel, outputs, kernel, columns // kernel)
+        result: Map = split.transpose(1, 3, 0, 2)
+        return result
+
+    @property
+    def bound(self) -> int:
+        """The largest magnitude of an output: the input bound of a layer that follows."""
+        return max(abs(self.lo), abs(self.hi))
+
+
+Conv2d: TypeAlias = Callable[[Map, Layer], Map]
+"""What networks are run with: `conv2d` here, or its bit-identical twin in torch."""
+
+
+def conv2d(x: Map, layer: Layer) -> Map:
+    """Convolve with zero padding of (k-1)/2, shift right with rounding, and clip.
+
+    `x` is (N, C, H, W), within the input bounds of the layer; the result is (N, O, ceil(H/stride),
+    ceil(W/stride)). The input is copied once for each kernel column; each kernel row is then one matrix
+    product over a contiguous band of that copy. Spec: "Integer layers".
+    """
+    stride, (kernel, outputs, _) = layer.stride, layer.bands.shape
+    batch, channels, height, width = x.shape
+    reach, pad = (kernel - 1) // stride, kernel // 2
+    rows, columns = -(-height // stride), -(-width // stride)
+
+    padded = np.zeros((batch, channels, stride * (rows + reach), stride * (columns + reach)), np.float32)
+    padded[:, :, pad : pad + height, pad : pad + width] = x
+    result = np.empty((batch, outputs, rows, columns), np.float32)
+    block = max(1, min(rows, _COLUMNS // (kernel * stride * channels * columns)))
+    for n, top in np.ndindex(batch, -(-rows // block)):
+        first, last = top * block, min(rows, (top + 1) * block)
+        band = padded[n, :, stride * first : stride * (last + reach)]
+        gathered = np.empty((kernel, channels, stride, last - first + reach, columns), np.float32)
+        for kx in range(kernel):
+            shifted = band[:, :, kx : kx + stride * (columns - 1) + 1 : stride]
+            gathered[kx] = shifted.reshape(channels, -1, stride, columns).swapaxes(1, 2)
+        flat = gathered.reshape(kernel * channels, stride, -1)
+
+        acc = np.full((outputs, (last - first) * columns), layer.bias)
+        for ky, matrix in enumerate(layer.bands):
+            start = ky // stride * columns
+            acc += matrix @ flat[:, ky % stride, start : start + acc.shape[1]]
+        np.floor(acc, out=acc)
+        np.clip(acc.reshape(outputs, -1, columns), layer.lo, layer.hi, out=result[n, :, first:last])
+    return result
+
+
+def linear(x: Map, layer: Layer, convolve: Conv2d = conv2d) -> Map:
+    """Apply a 1x1 layer to vectors (N, C); the result is (N, O). Spec: "Integer layers"."""
+    result: Map = convolve(x.T[None, :, :, None], layer)[0, :, :, 0].T
+    return result
+
+
+def depth_to_space(x: Map, factor: int) -> Map:
+    """Turn each factor*factor channels into a block of pixels: (N, C*f*f, H, W) to (N, C, H*f, W*f)."""
+    batch, channels, height, width = x.shape
+    split = x.reshape(batch, channels // factor**2, factor, factor, height, width)
+    shape = batch, channels // factor**2, height * factor, width * factor
+    result: Map = split.transpose(0, 1, 4, 2, 5, 3).reshape(shape)
+    return result
+
+
+def space_to_depth(x: Map, factor: int) -> Map:
+    """Undo `depth_to_space`: (N, C, H*f, W*f) to (N, C*f*f, H, W)."""
+    batch, channels, height, width = x.shape
+    split = x.reshape(batch, channels, height // factor, factor, width // factor, factor)
+    shape = batch, channels * factor**2, height // factor, width // factor
+    result: Map = split.transpose(0, 1, 3, 5, 2, 4).reshape(shape)
+    return result
+
+
+def upsample2(x: Map) -> Map:
+    """Repeat each value in a 2x2 block: (N, C, H, W) to (N, C, 2*H, 2*W)."""
+    return x.repeat(2, axis=2).repeat(2, axis=3)
+
+
+def add_clip(x: Map, y: Map, lo: int, hi: int) -> Map:
+    """Add two maps whose sums stay below 2^24 in magnitude, and clip to `lo`..`hi`."""
+    result: Map = np.clip(x + y, lo, hi)
+    return result
+
+
+def tiled(
+    function: Callable[..., npt.NDArray[Any]],
+    arrays: Sequence[npt.NDArray[Any]],
+    *,
+    tile: int,
+    halo: int,
+    scales: Sequence[int],
+) -> npt.NDArray[Any]:
+    """Evaluate a convolutional function tile by tile, with the result of `function(*arrays)` in less memory.
+
+    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i) spans; the result of
+    `function` has one sample a pixel and any dtype. `tile` and `halo` are in pixels, multiples of every scale
+    and of every stride inside; `halo` is at least the distance at which an input can still change a pixel.
+    Windows end at the borders of the picture, so zero padding appears where it does without tiles, and only
+    there. Raises ValueError if the sizes do not fit.
+    """
+    height, width = (size * scales[0] for size in arrays[0].shape[2:])
+    if (
+        any((tile % scale, halo % scale) != (0, 0) for scale in scales)
+        or tile <= 0
+        or any(
+            array.shape[2] * scale != height or array.shape[3] * scale != width
+            for array, scale in zip(arrays, scales, strict=True)
+        )
+    ):
+        raise ValueError("tiles, halos and arrays must be whole at every scale")
+    result: npt.NDArray[Any] | None = None
+    for row, column in np.ndindex(-(-height // tile), -(-width // tile)):
+        y, x = row * tile, column * tile
+        top, left = max(0, y - halo), max(0, x - halo)
+        bottom, right = min(height, y + tile + halo), min(width, x + tile + halo)
+        windows = (
+            array[:, :, top // scale : bottom // scale, left // scale : right // scale]
+            for array, scale in zip(arrays, scales, strict=True)
+        )
+        part = function(*windows)[:, :, y - top : y - top + tile, x - left : x - left + tile]
+        if result is None:
+            result = np.empty((*part.shape[:2], height, width), part.dtype)
+        result[:, :, y : y + tile, x : x + tile] = part
+    if result is None:
+        raise ValueError("an empty picture has no tiles")
+    return result
