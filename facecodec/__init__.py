@@ -1,0 +1,1 @@
+"""A face photo codec whose first bytes say who is in the picture."""
