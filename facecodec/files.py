@@ -17,6 +17,12 @@ def read(path: Path) -> bytes:
         raise FscError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def refuse_overwriting(path: Path) -> None:
+    """Raise FscError if ``path`` is a file or a folder; a device or a pipe is written to as it is."""
+    if path.is_file() or path.is_dir():
+        raise FscError(f"{path} is already there; --force overwrites it")
+
+
 def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
     """Write ``data`` to ``path`` so that nobody ever sees half of it.
 
@@ -24,16 +30,14 @@ def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
     is no plain file (a device, a pipe) is written in place.  An existing file stays as it is, and FscError
     says so, unless ``force``; a full disk and the like are FscError too, and leave nothing behind.
     """
+    if not force:
+        refuse_overwriting(path)
     try:
         target = path.resolve()
-        if target.exists() and not target.is_file() and not target.is_dir():
+        if target.exists() and not target.is_file():
             target.write_bytes(data)
-        elif target.exists() and not force:
-            raise FileExistsError
         else:
             _write_then_name(target, data, force)
-    except FileExistsError:
-        raise FscError(f"{path} is already there; --force overwrites it") from None
     except OSError as error:
         raise FscError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -54,12 +58,9 @@ def _write_then_name(target: Path, data: bytes, force: bool) -> None:
 
 
 def _name_if_free(partial: Path, target: Path) -> None:
-    """Give the file its name unless the name is taken; a file system without hard links cannot promise it."""
+    """Give the file its name unless that is taken; without hard links there is a moment between the two."""
     try:
         target.hardlink_to(partial)
-    except FileExistsError:
-        raise
     except OSError:
-        if target.exists():
-            raise FileExistsError from None
+        refuse_overwriting(target)
         partial.replace(target)

@@ -1,0 +1,158 @@
+"""The commands of the laboratory: bench, train, eval."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from facecodec.cli import streams
+
+RUN_FILES = ("checkpoint.safetensors", "log.jsonl")
+NETWORKS = {
+    "detector": "the detector of faces and landmarks",
+    "embedding": "the trunk and its embedding, by distillation from the teacher",
+    "preview": "the appearance code and the generator of the preview",
+    "texture": "the transforms and the prior of the enhancement layer",
+}
+TAUGHT = ("embedding", "preview")
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command(
+    epilog=streams.examples(
+        "fsc bench photo.jpg",
+        "fsc bench photo.jpg --repeat 20 --json",
+    )
+)
+@click.argument("image", metavar="IMG", type=click.Path(allow_dash=True))
+@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
+@streams.json_option
+def bench(image: str, repeat: int, as_json: bool) -> None:
+    """Time encoding and decoding.
+
+    Prints the medians of N warm runs on the picture IMG, and the memory that the process took at most.
+    """
+    import facecodec
+    from facecodec import images
+
+    pixels = images.load(streams.read(image) if image == streams.STANDARD else Path(image)).pixels
+    with streams.about(image):
+        data = facecodec.encode(pixels, no_face="encode")
+    steps: dict[str, Callable[[], object]] = {
+        "encode": lambda: facecodec.encode(pixels, no_face="encode"),
+        "decode": lambda: facecodec.decode(data),
+        "decode base": lambda: facecodec.decode(data, layers="base"),
+        "features": lambda: facecodec.features(data),
+    }
+    height, width = pixels.shape[:2]
+    milliseconds = {name: _median_milliseconds(step, repeat) for name, step in steps.items()}
+    memory = _peak_memory()
+    if as_json:
+        report = {"width": width, "height": height, "bytes": len(data), "milliseconds": milliseconds}
+        streams.show_json({**report, "peak_memory_bytes": memory})
+        return
+    click.echo(f"{width}x{height} pixels, {len(data):,} bytes")
+    for name, value in milliseconds.items():
+        click.echo(f"{name:12}{value:10.1f} ms")
+    click.echo(f"{'peak memory':12}{memory / 1e6:10.0f} MB")
+
+
+def _median_milliseconds(step: Callable[[], object], repeat: int) -> float:
+    """Return the median over ``repeat`` runs, after one that is not counted."""
+    times = []
+    for _ in range(repeat + 1):
+        start = time.perf_counter()
+        step()
+        times.append(1000 * (time.perf_counter() - start))
+    return round(statistics.median(times[1:]), 3)
+
+
+def _peak_memory() -> int:
+    """Return the bytes of memory that this process has held at most."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+@click.group(
+    epilog=streams.examples(
+        "fsc train detector --data DIR --minutes 60",
+        "fsc train freeze --runs runs",
+    )
+)
+def train() -> None:
+    """Train the networks, and freeze them."""
+
+
+def _trainer(network: str, purpose: str) -> click.Command:
+    tail = " --teacher teacher.ts" if network in TAUGHT else ""
+
+    @click.command(
+        network,
+        help=f"Train {purpose}.\n\nThe same command goes on where an interrupted run stopped.",
+        epilog=streams.examples(
+            f"fsc train {network} --data faces --minutes 120{tail}",
+            f"fsc train {network} --data faces --threads 1 --fresh{tail}",
+        ),
+    )
+    @click.option("--data", metavar="DIR", type=FOLDER, required=True, help="The pictures and their labels.")
+    @click.option(
+        "--runs", metavar="DIR", type=FOLDER, default="runs", show_default=True, help="Where it learns."
+    )
+    @click.option(
+        "--minutes",
+        type=click.FloatRange(0, min_open=True),
+        default=60.0,
+        show_default=True,
+        help="How long, over all sessions of the run.",
+    )
+    @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
+    @click.option("--fresh/--resume", help="Start again, or go on from the checkpoint.  [default: resume]")
+    def command(
+        data: Path, runs: Path, minutes: float, threads: int | None, fresh: bool, **more: Path
+    ) -> None:
+        if threads:
+            importlib.import_module("facecodec.training.threads").use(threads)
+        if fresh:
+            for name in RUN_FILES:
+                (runs / network / name).unlink(missing_ok=True)
+        trainer = importlib.import_module(f"facecodec.training.{network}")
+        trainer.train(data=data, runs=runs, minutes=minutes, **more)
+
+    if network in TAUGHT:
+        path = click.Path(path_type=Path, dir_okay=False)
+        text = "The recogniser to learn from, as TorchScript."
+        command = click.option("--teacher", metavar="FILE", type=path, required=True, help=text)(command)
+    return command
+
+
+for _name, _purpose in NETWORKS.items():
+    train.add_command(_trainer(_name, _purpose))
+
+
+@train.command(
+    epilog=streams.examples(
+        "fsc train freeze",
+        "fsc train freeze --runs runs --weights weights",
+    )
+)
+@click.option("--runs", default="runs", show_default=True, metavar="DIR", type=FOLDER)
+@click.option("--weights", default="weights", show_default=True, metavar="DIR", type=FOLDER)
+def freeze(runs: Path, weights: Path) -> None:
+    """Turn what the runs have learnt into weight files."""
+    importlib.import_module("facecodec.training.freeze").freeze(runs=runs, weights=weights)
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Measure the weights."""
+
+
+COMMANDS = (bench, train, evaluate)
