@@ -43,7 +43,7 @@ def main(picture: str = str(HERE / "astronaut.png"), folder: str = "demo") -> No
     sizes = [len(base) + round(share * (len(data) - len(base))) for share in SHARES]
     files = [facecodec.truncate(data, size) for size in sizes] + [data]
     decoded = [facecodec.decode(file).pixels for file in files]
-    rows = {"fsc": list(zip(decoded, map(len, files), strict=True))}
+    rows: dict[str, Row] = {"fsc": list(zip(decoded, map(len, files), strict=True))}
     rows |= {peer: [at_most(peer, original, len(file)) for file in files] for peer in PEERS}
     compare_peers(original, rows)
 

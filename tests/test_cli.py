@@ -471,7 +471,7 @@ from facecodec.cli import main
 try:
     main(["--help"])
 except SystemExit as end:
-    heavy = {"torch", "cv2", "PIL", "constriction"} & set(sys.modules)
+    heavy = {"torch", "cv2", "PIL"} & set(sys.modules)
     sys.exit(end.code or sorted(heavy) or 0)
 """
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL).returncode == 0
