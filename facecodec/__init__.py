@@ -1,1 +1,51 @@
-"""A face photo codec whose first bytes say who is in the picture."""
+"""A scalable codec for face photographs: features first, then a preview, then the picture, up to the very pixels."""
+
+from facecodec.codec import (
+    Comparison,
+    Features,
+    Info,
+    Part,
+    Picture,
+    compare,
+    decode,
+    features,
+    info,
+    strip,
+    truncate,
+    verify,
+)
+from facecodec.encoder import encode
+from facecodec.errors import (
+    CorruptError,
+    FscError,
+    ImageError,
+    NoFaceError,
+    StreamError,
+    TruncatedError,
+    UnsupportedError,
+    WeightsError,
+)
+
+__all__ = [
+    "Comparison",
+    "CorruptError",
+    "Features",
+    "FscError",
+    "ImageError",
+    "Info",
+    "NoFaceError",
+    "Part",
+    "Picture",
+    "StreamError",
+    "TruncatedError",
+    "UnsupportedError",
+    "WeightsError",
+    "compare",
+    "decode",
+    "encode",
+    "features",
+    "info",
+    "strip",
+    "truncate",
+    "verify",
+]

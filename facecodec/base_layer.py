@@ -1,0 +1,163 @@
+"""The base layer: faces, identity codes and appearance codes <-> bytes; codes -> embeddings and previews.
+
+Frozen: bitstream_spec.md, "Base layer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import exact, weights
+from .entropy import CODE_GROUP, CODE_TOP, code_groups, read_codes, tables
+from .errors import CorruptError, TruncatedError, UnsupportedError
+from .exact import Conv2d, Layer, conv2d
+from .geometry import Geometry
+from .rans import Decoder, Table, encode
+
+IDENTITY = 256
+APPEARANCE = 128
+ACTIVATION_TOP = 511
+ALIGNED = 1
+GEOMETRY_BYTES = 8
+
+Codes = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """The integers of the base layer: tables of both codes, layers of the generator, false match rates.
+
+    ``verdicts`` (n, 2): cosine and false match rate, in millionths, by rising cosine.
+    """
+
+    name: str
+    id: bytes
+    identity: tuple[Table, ...]
+    appearance: tuple[Table, ...]
+    start: Layer
+    layers: tuple[Layer, ...]
+    finish: Layer
+    verdicts: npt.NDArray[np.int64]
+
+
+UPSAMPLED = (0, 1, 3)
+"""Which of the generator's 3x3 layers follow a doubling of the map."""
+
+
+@cache
+def load(name: str) -> BaseModel:
+    """Return the base model ``name``, its layers proved exact; raises WeightsError."""
+    model = weights.load(name)
+    start = layer(model, "start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP)
+    layers, channels = [], start.weight.shape[0] // 16
+    for index in range(5):
+        layers.append(layer(model, f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
+        channels = layers[-1].weight.shape[0]
+    return BaseModel(
+        name,
+        model.id,
+        tables(model.integers("identity.frequencies", (IDENTITY // CODE_GROUP, 2 * CODE_TOP + 1)), "identity"),
+        tables(model.integers("appearance.frequencies", (APPEARANCE // CODE_GROUP, 2 * CODE_TOP + 1)), "appearance"),
+        start,
+        tuple(layers),
+        layer(model, "finish", channels, ACTIVATION_TOP, 0, 255),
+        model.integers("verdicts", (-1, 2)).astype(np.int64),
+    )
+
+
+def layer(
+    model: weights.Model, name: str, inputs: int, bound: int | npt.NDArray[Any], lo: int, hi: int, stride: int = 1
+) -> Layer:
+    """Return the layer ``name`` of a model file after its proof of range; raises WeightsError."""
+    return Layer.from_integers(
+        model.integers(f"{name}.weight", (-1, inputs, -1, -1)),
+        model.integers(f"{name}.bias", (-1,)),
+        model.integers(f"{name}.shift", (-1,)),
+        input_bound=bound,
+        lo=lo,
+        hi=hi,
+        stride=stride,
+        name=f"{model.name} {name}",
+    )
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of a picture: where each lies, None for an aligned picture; identity codes (N, 256), -15..15."""
+
+    geometries: tuple[Geometry | None, ...]
+    identity: Codes
+
+
+def encode_faces(faces: Faces, model: BaseModel) -> bytes:
+    """Return the payload of the Faces section."""
+    places = [geometry.pack() for geometry in faces.geometries if geometry]
+    head = bytes([ALIGNED if len(places) < len(faces.geometries) else 0, len(faces.geometries)])
+    return head + b"".join(places) + encode(code_groups(faces.identity, model.identity))
+
+
+def decode_faces(payload: bytes, model: BaseModel) -> Faces:
+    """Read the payload of the Faces section; raises TruncatedError, CorruptError or UnsupportedError."""
+    if len(payload) < 2:
+        raise TruncatedError("the faces section has no face count")
+    flags, count = payload[0], payload[1]
+    if flags & ~ALIGNED:
+        raise UnsupportedError(f"the faces section has unknown flags {flags:#04x}")
+    if flags & ALIGNED and count != 1:
+        raise CorruptError(f"an aligned picture has one face, not {count}")
+    start = 2 if flags & ALIGNED else 2 + GEOMETRY_BYTES * count
+    if len(payload) < start:
+        raise CorruptError("the faces section ends inside its geometry")
+    geometries: tuple[Geometry | None, ...] = tuple(
+        Geometry.unpack(payload[at : at + GEOMETRY_BYTES]) for at in range(2, start, GEOMETRY_BYTES)
+    )
+    return Faces(geometries if count != 1 or geometries else (None,), _decode_codes(payload[start:], count, model.identity))
+
+
+def encode_appearance(codes: Codes, model: BaseModel) -> bytes:
+    """Return the payload of the Appearance section from codes (N, 128), -15..15."""
+    return encode(code_groups(codes, model.appearance))
+
+
+def decode_appearance(payload: bytes, count: int, model: BaseModel) -> Codes:
+    """Return the appearance codes int32 (count, 128); raises CorruptError."""
+    return _decode_codes(payload, count, model.appearance)
+
+
+def _decode_codes(words: bytes, count: int, coders: Sequence[Table]) -> Codes:
+    decoder = Decoder(words)
+    codes = read_codes(decoder.take, count, coders)
+    decoder.finish()
+    return codes
+
+
+def embeddings(identity: Codes) -> npt.NDArray[np.float32]:
+    """Return unit embeddings float32 (N, 256) of identity codes (N, 256).
+
+    Codes divided by their Euclidean norm in binary64, then rounded to binary32: the same bits everywhere.  All
+    codes zero give the zero vector.
+    """
+    codes = identity.astype(np.int64)
+    norms = np.sqrt((codes * codes).sum(1, keepdims=True).astype(np.float64))
+    result: npt.NDArray[np.float32] = (codes / np.maximum(norms, 1.0)).astype(np.float32)
+    return result
+
+
+def previews(
+    identity: Codes, appearance: Codes, model: BaseModel, convolve: Conv2d = conv2d
+) -> npt.NDArray[np.uint8]:
+    """Return the previews uint8 RGB (N, 64, 64, 3) of identity codes (N, 256) and appearance codes (N, 128)."""
+    codes = np.concatenate([identity, appearance], 1).astype(np.float32)
+    if not len(codes):
+        return np.empty((0, 64, 64, 3), np.uint8)
+    x = exact.linear(codes, model.start, convolve).reshape(len(codes), -1, 4, 4)
+    for index, step in enumerate(model.layers):
+        x = convolve(exact.upsample2(x) if index in UPSAMPLED else x, step)
+    pixels = exact.depth_to_space(convolve(x, model.finish), 2)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).astype(np.uint8)

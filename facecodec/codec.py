@@ -1,0 +1,309 @@
+"""Files from the outside: decode, read features, account, cut, compare; no network of the encoder is run here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from . import base_layer, container, enhancement, geometry, residual, weights
+from .container import Container, SectionType
+from .errors import CorruptError, FscError, TruncatedError, UnsupportedError
+from .exact import Conv2d, conv2d
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 8192 * 8192
+MODEL_ID_BYTES = 8
+WORD = 4
+
+
+@dataclass(frozen=True)
+class Features:
+    """Who is where: ``embeddings`` float32 (N, 256) of unit norm, ``boxes`` float32 (N, 4), ``landmarks`` float32
+    (N, 5, 2), in pixels; ``model`` names the weights that embeddings must share to be compared.
+    """
+
+    embeddings: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
+    model: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: ``pixels`` uint8 RGB (H, W, 3), its ``faces``, and ``notes`` on what was missing."""
+
+    pixels: Pixels
+    faces: Features
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes ``offset`` to ``offset + size`` of a file, and what they hold."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file holds; ``parts`` cover it without gaps or overlaps."""
+
+    version: int
+    width: int
+    height: int
+    model: str
+    faces: int
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Cosine ``similarity`` of the two most similar faces; ``same`` if it reaches ``threshold``, which lets
+    ``false_match_rate`` of different people pass.
+    """
+
+    similarity: float
+    same: bool
+    threshold: float
+    false_match_rate: float
+
+
+VERDICT_RATE = 1e-3
+"""The false match rate at which ``compare`` decides."""
+
+
+def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> Picture:
+    """Decode a file, or as much of it as there is.
+
+    ``layers`` "base" stops at the preview, "full" goes on.  ``convolve`` runs the integer layers: in numpy, or
+    ``networks.exact_torch.conv2d`` with the same result.  Raises StreamError, and WeightsError for an unknown
+    model.
+    """
+    if layers not in ("base", "full"):
+        raise ValueError(f"layers are base or full, not {layers!r}")
+    file = _parsed(data)
+    model = _base_model(file)
+    faces = base_layer.decode_faces(file.sections[0].payload, model)
+    pixels, notes = _base_picture(file, faces, model, convolve)
+    enhanced = file.find(SectionType.ENHANCEMENT)
+    if layers == "full" and enhanced:
+        pixels, more = _enhanced(pixels, enhanced, file.find(SectionType.RESIDUAL), convolve)
+        notes += more
+    return Picture(pixels, _features(file, faces, model), notes)
+
+
+def features(data: bytes) -> Features:
+    """Return the faces of a file, of which the first bytes are enough; raises StreamError or WeightsError."""
+    file = _parsed(data)
+    model = _base_model(file)
+    return _features(file, base_layer.decode_faces(file.sections[0].payload, model), model)
+
+
+def info(data: bytes) -> Info:
+    """Account for every byte of a file; raises StreamError."""
+    file = container.parse(data)
+    first = file.sections[0]
+    parts = [Part("header", 0, container.HEADER_BYTES)]
+    parts.append(Part("section table", container.HEADER_BYTES, first.offset - container.HEADER_BYTES))
+    flags, count = _face_head(first.payload)
+    for section in file.sections:
+        at, end = section.offset, min(len(data), section.offset + section.length)
+        for name, size in _layout(section.type, flags, count, section.length):
+            size = min(size, end - at)
+            if size > 0:
+                parts.append(Part(name, at, size))
+                at += size
+    return Info(
+        container.VERSION, file.width, file.height, file.weights_id.hex(), count, tuple(parts), _findings(file)
+    )
+
+
+def verify(data: bytes) -> tuple[str, ...]:
+    """Return what is wrong with a file, nothing if all is well; raises StreamError where not even the faces are."""
+    file = _parsed(data)
+    notes = _findings(file)
+    return notes if notes else decode(data).notes
+
+
+def truncate(data: bytes, max_bytes: int) -> bytes:
+    """Return a file of at most ``max_bytes`` that decodes to what these first bytes are worth.
+
+    Whatever is damaged is left out.  Raises FscError if not even the faces fit.
+    """
+    if len(data) <= max_bytes and not _findings(container.parse(data)):
+        return data
+    file = _parsed(data)
+    payloads = {
+        s.type: s.payload
+        for s in file.sections
+        if s.state == "verified" or (s.state == "cut" and s.type == SectionType.ENHANCEMENT)
+    }
+    for dropped in (None, SectionType.RESIDUAL, SectionType.ENHANCEMENT, SectionType.APPEARANCE):
+        if dropped == SectionType.ENHANCEMENT and dropped in payloads:
+            short = fitted(file, payloads, payloads[dropped], max_bytes)
+            if short:
+                return short
+        if dropped:
+            payloads = {t: p for t, p in payloads.items() if t < dropped}
+        whole = _written(file, payloads)
+        if len(whole) <= max_bytes:
+            return whole
+    raise FscError(f"the faces alone need {len(whole)} bytes, more than {max_bytes}")
+
+
+def strip(data: bytes, keep: str) -> bytes:
+    """Return the file with nothing after its faces (``keep`` "features") or its base layer ("base")."""
+    kept = {"features": (SectionType.FACES,), "base": (SectionType.FACES, SectionType.APPEARANCE)}
+    if keep not in kept:
+        raise ValueError(f"keep features or base, not {keep!r}")
+    file = _parsed(data)
+    return _written(file, {s.type: s.payload for s in file.sections if s.type in kept[keep] and s.state == "verified"})
+
+
+def compare(a: bytes, b: bytes) -> Comparison:
+    """Compare the faces of two files of one model, without running a network.
+
+    Raises FscError if a file has no face or the models differ, and StreamError.
+    """
+    first, second = features(a), features(b)
+    if first.model != second.model:
+        raise FscError(f"embeddings of the models {first.model} and {second.model} cannot be compared")
+    if not (len(first.embeddings) and len(second.embeddings)):
+        raise FscError("a file without a face cannot be compared")
+    similarity = float((first.embeddings.astype(np.float64) @ second.embeddings.T.astype(np.float64)).max())
+    verdicts = base_layer.load(weights.named("base", bytes.fromhex(first.model))).verdicts / 1e6
+    rows = verdicts[verdicts[:, 1] <= VERDICT_RATE * 1.0001]
+    threshold, rate = (float(v) for v in (rows[0] if len(rows) else verdicts[-1]))
+    return Comparison(similarity, similarity >= threshold, threshold, rate)
+
+
+def fitted(file: Container, payloads: dict[int, bytes], enhanced: bytes, max_bytes: int) -> bytes | None:
+    """Return the file with as many words of the enhancement as fit, None if its section does not fit."""
+    words = (len(enhanced) - MODEL_ID_BYTES) // WORD * WORD
+    spare = max_bytes - len(_written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[:MODEL_ID_BYTES]}))
+    size = min(words, spare // WORD * WORD)
+    while size >= 0:
+        short = _written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[: MODEL_ID_BYTES + size]})
+        if len(short) <= max_bytes:
+            return short
+        size -= WORD
+    return None
+
+
+def _parsed(data: bytes) -> Container:
+    file = container.parse(data)
+    if file.width * file.height > MAX_PIXELS:
+        raise UnsupportedError(f"a picture of {file.width}x{file.height} is larger than {MAX_PIXELS} pixels")
+    return file
+
+
+def _base_model(file: Container) -> base_layer.BaseModel:
+    return base_layer.load(weights.named("base", file.weights_id))
+
+
+def _features(file: Container, faces: base_layer.Faces, model: base_layer.BaseModel) -> Features:
+    size = file.width, file.height
+    boxes = [geometry.box(g, *size) for g in faces.geometries]
+    points = [geometry.landmarks(g, *size) for g in faces.geometries]
+    return Features(
+        base_layer.embeddings(faces.identity),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(points, np.float32).reshape(-1, 5, 2),
+        model.id.hex(),
+    )
+
+
+def _base_picture(
+    file: Container, faces: base_layer.Faces, model: base_layer.BaseModel, convolve: Conv2d
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Return the prediction of the picture; without an appearance code, that of an average appearance."""
+    section = file.find(SectionType.APPEARANCE)
+    count, notes = len(faces.identity), _findings(file)
+    if section and section.state == "verified":
+        codes = base_layer.decode_appearance(section.payload, count, model)
+    else:
+        codes = np.zeros((count, base_layer.APPEARANCE), np.int32)
+    return predict(faces, codes, model, file.width, file.height, convolve), notes
+
+
+def predict(
+    faces: base_layer.Faces,
+    appearance: base_layer.Codes,
+    model: base_layer.BaseModel,
+    width: int,
+    height: int,
+    convolve: Conv2d = conv2d,
+) -> Pixels:
+    """Return the picture uint8 (height, width, 3) that the base layer predicts."""
+    previews = base_layer.previews(faces.identity, appearance, model, convolve)
+    return geometry.place(previews, faces.geometries, width, height)
+
+
+def _enhanced(
+    prediction: Pixels, section: container.Section, exact: container.Section | None, convolve: Conv2d
+) -> tuple[Pixels, tuple[str, ...]]:
+    if section.state == "damaged":
+        return prediction, ()
+    identifier, words = section.payload[:MODEL_ID_BYTES], section.payload[MODEL_ID_BYTES:]
+    if len(identifier) < MODEL_ID_BYTES:
+        if section.state == "cut":
+            return prediction, ()
+        raise CorruptError("the enhancement section has no model id")
+    model = enhancement.load(weights.named("texture", identifier))
+    whole = section.state == "verified"
+    pixels = enhancement.decode(words, prediction, model, convolve, whole=whole)
+    if not exact or exact.state != "verified":
+        return pixels, ()
+    return residual.decode(exact.payload, pixels), ()
+
+
+def _written(file: Container, payloads: dict[int, bytes]) -> bytes:
+    return container.write(file.width, file.height, file.weights_id, payloads)
+
+
+def _findings(file: Container) -> tuple[str, ...]:
+    """Return a sentence for each section that is cut or damaged."""
+    names = {**{int(t): t.name.lower() for t in SectionType}}
+    return tuple(
+        f"the {names.get(s.type, f'optional ({s.type})')} section is {s.state}"
+        + (f" after {len(s.payload)} of {s.length} bytes" if s.state == "cut" else "")
+        for s in file.sections
+        if s.state != "verified"
+    )
+
+
+def _face_head(payload: bytes) -> tuple[int, int]:
+    if len(payload) < 2:
+        raise TruncatedError("the faces section has no face count")
+    return payload[0], payload[1]
+
+
+def _layout(section_type: int, flags: int, count: int, length: int) -> list[tuple[str, int]]:
+    """Return the name and the size of each part of a section body, in order."""
+    check = container.CHECK_BYTES
+    if section_type == SectionType.FACES:
+        places = 0 if flags & base_layer.ALIGNED else base_layer.GEOMETRY_BYTES * count
+        return [
+            ("face count", 2),
+            ("geometry", places),
+            ("identity codes", length - 2 - places - check),
+            ("faces check", check),
+        ]
+    if section_type == SectionType.APPEARANCE:
+        return [("appearance codes", length - check), ("appearance check", check)]
+    if section_type == SectionType.ENHANCEMENT:
+        return [
+            ("enhancement check", check),
+            ("enhancement model", MODEL_ID_BYTES),
+            ("enhancement", length - check - MODEL_ID_BYTES),
+        ]
+    if section_type == SectionType.RESIDUAL:
+        return [("residual check", check), ("exact residual", length - check)]
+    return [(f"optional section {section_type}", length)]
+

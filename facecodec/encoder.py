@@ -1,0 +1,225 @@
+"""Encode a picture: faces, base layer, enhancement, and the search for the size or quality that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import base_layer, codec, container, enhancement, rans, residual, weights
+from .container import Container, SectionType
+from .entropy import CODE_GROUP, LEAF, code_groups
+from .errors import FscError, ImageError, NoFaceError
+from .geometry import Geometry
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+IDENTITY_BYTES = 56
+APPEARANCE_BYTES = 64
+MIN_SIDE, MAX_SIDE = 16, 8192
+MAX_FACES = 255
+LAST_RANK = LEAF - 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Latents:
+    """Everything the enhancement of one picture may code, and what it refines."""
+
+    prediction: Pixels
+    hyper: npt.NDArray[Any]
+    latent: npt.NDArray[Any]
+    known: enhancement.Prior
+    model: enhancement.TextureModel
+
+    def words(self, last_rank: int = LAST_RANK) -> bytes:
+        """Return the stream of all refinements up to a rank."""
+        return rans.encode_embedded(
+            enhancement.groups(self.hyper, self.latent, self.known, self.model, last_rank)
+        )
+
+    def decoded(self, words: bytes) -> Pixels:
+        """Return the picture that the words decode to."""
+        return enhancement.decode(words, self.prediction, self.model, whole=False)
+
+
+def encode(
+    image: Pixels | Image,
+    *,
+    quality: int = 75,
+    max_bytes: int | None = None,
+    min_psnr: float | None = None,
+    min_similarity: float | None = None,
+    lossless: bool = False,
+    layers: str = "full",
+    no_face: str = "error",
+    aligned: bool = False,
+) -> bytes:
+    """Encode a picture as an FSC file.
+
+    ``image`` is uint8 RGB (H, W, 3) or a PIL image, 16 to 8192 pixels a side.  At most one of ``max_bytes``,
+    ``min_psnr`` (dB), ``min_similarity`` (cosine of the embeddings of decoded and original faces) and
+    ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face`` says
+    whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the picture
+    for the 112x112 recognition frame of one face.  Raises ImageError, NoFaceError, FscError for a goal that
+    cannot be met, WeightsError, and ValueError for wrong arguments.
+    """
+    goals = [max_bytes is not None, min_psnr is not None, min_similarity is not None, lossless]
+    if sum(goals) > 1:
+        raise ValueError("at most one of max_bytes, min_psnr, min_similarity and lossless")
+    if layers not in ("base", "full") or no_face not in ("error", "encode") or not 0 <= quality <= 100:
+        raise ValueError("layers are base or full, no_face is error or encode, quality is 0..100")
+    pixels = _pixels(image)
+    height, width = pixels.shape[:2]
+    name = weights.newest("base")
+    model = base_layer.load(name)
+    faces, appearance, embeddings = _faces(pixels, name, aligned)
+    if not faces.geometries and no_face == "error":
+        raise NoFaceError("no face was found in the picture")
+    payloads = {SectionType.FACES: base_layer.encode_faces(faces, model)}
+    if faces.geometries:
+        payloads[SectionType.APPEARANCE] = base_layer.encode_appearance(appearance, model)
+    file = Container(width, height, model.id, ())
+    base = container.write(width, height, model.id, payloads)
+    if max_bytes is not None and len(base) > max_bytes:
+        return codec.truncate(base, max_bytes)
+    if layers == "base":
+        return base
+    latents = _analysed(pixels, codec.predict(faces, appearance, model, width, height))
+
+    def written(words: bytes) -> bytes:
+        body = latents.model.id + words
+        return container.write(width, height, model.id, {**payloads, SectionType.ENHANCEMENT: body})
+
+    if max_bytes is not None:
+        return codec.fitted(file, payloads, latents.model.id + latents.words(), max_bytes) or base
+    if lossless:
+        words = latents.words()
+        exact = residual.encode_exact(pixels, latents.decoded(words))
+        return container.write(
+            width,
+            height,
+            model.id,
+            {**payloads, SectionType.ENHANCEMENT: latents.model.id + words, SectionType.RESIDUAL: exact},
+        )
+    if min_psnr is not None:
+        return written(_shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB"))
+    if min_similarity is not None:
+        if not faces.geometries:
+            raise NoFaceError("a similarity can be reached only by a picture with a face")
+        matrices = [_matrix(g, width, height) for g in faces.geometries]
+        return written(
+            _shortest(
+                latents,
+                lambda picture: _similarity(picture, matrices, embeddings, name) >= min_similarity,
+                f"a similarity of {min_similarity}",
+            )
+        )
+    return written(latents.words(round(quality / 100 * latents.model.trees.last_rank)))
+
+
+def _pixels(image: Pixels | Image) -> Pixels:
+    pixels = np.asarray(image if isinstance(image, np.ndarray) else image.convert("RGB"))
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(f"a picture is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
+    if not MIN_SIDE <= min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MAX_SIDE:
+        raise ImageError(
+            f"a picture has {MIN_SIDE} to {MAX_SIDE} pixels a side, not {pixels.shape[1]}x{pixels.shape[0]}"
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def _matrix(place: Geometry | None, width: int, height: int) -> npt.NDArray[np.float64]:
+    """Return the map (2, 3) from the frame to the picture between pixel centres, as ``faces.crop`` wants it."""
+    if place is None:
+        matrix = np.array([[width / 112, 0.0, 0.0], [0.0, height / 112, 0.0]])
+    else:
+        matrix = place.similarity(width, height)
+    return np.column_stack([matrix[:, :2], matrix @ (0.5, 0.5, 1) - 0.5])
+
+
+def _faces(
+    pixels: Pixels, base: str, aligned: bool
+) -> tuple[base_layer.Faces, base_layer.Codes, npt.NDArray[np.float32]]:
+    """Return the faces of a picture, their appearance codes and their float embeddings."""
+    from . import faces
+    from .networks import encoder
+
+    height, width = pixels.shape[:2]
+    places: tuple[Geometry | None, ...] = (None,)
+    if not aligned:
+        found = [faces.similarity(face.landmarks) for face in faces.find(pixels)[:MAX_FACES]]
+        centred = [np.column_stack([m[:, :2], m @ (-0.5, -0.5, 1) + 0.5]) for m in found]
+        places = tuple(Geometry.fit(matrix, width, height) for matrix in centred)
+    if not places:
+        empty = np.empty((0, base_layer.IDENTITY), np.int32)
+        return base_layer.Faces((), empty), np.empty((0, base_layer.APPEARANCE), np.int32), empty.astype(np.float32)
+    model = base_layer.load(base)
+    network = encoder.face_encoder(base.replace("base", "trunk"))
+    matrices = [_matrix(place, width, height) for place in places]
+    near, wide = encoder.views(pixels, matrices)
+    identity, appearance = network.codes(near, wide)
+    identity = _limited(identity, model.identity, IDENTITY_BYTES)
+    appearance = _limited(appearance, model.appearance, APPEARANCE_BYTES)
+    return base_layer.Faces(places, identity), appearance, network.embed(near)
+
+
+def _limited(codes: base_layer.Codes, coders: tuple[rans.Table, ...], limit: int) -> base_layer.Codes:
+    """Return codes (N, D) of at most ``limit`` bytes a face, by zeroing the last dimensions that overflow it."""
+    codes = codes.copy()
+    for row in range(len(codes)):
+        kept = codes.shape[1]
+        while len(rans.encode(code_groups(codes[row : row + 1], coders))) > limit:
+            kept -= CODE_GROUP
+            codes[row, kept:] = 0
+    return codes
+
+
+def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
+    from .networks import encoder
+
+    name = weights.newest("texture")
+    model = enhancement.load(name)
+    base = enhancement.padded(prediction)
+    y, hyper = encoder.analyse(
+        encoder.texture_analysis(name.replace("texture", "analysis")), enhancement.padded(pixels), base
+    )
+    known = enhancement.prior(hyper, base, model)
+    latent = np.floor(y - known.mean * np.float32(1 / 16) + np.float32(0.5)).astype(np.int16)
+    return _Latents(prediction, hyper, latent, known, model)
+
+
+def _shortest(latents: _Latents, reached: Callable[[Pixels], bool], goal: str) -> bytes:
+    """Return the fewest words whose picture reaches a goal; raises FscError if all of them do not."""
+    words = latents.words()
+    if not reached(latents.decoded(words)):
+        raise FscError(f"{goal} cannot be reached without lossless coding")
+    low, high = 0, len(words) // codec.WORD
+    while low < high:
+        middle = (low + high) // 2
+        if reached(latents.decoded(words[: middle * codec.WORD])):
+            high = middle
+        else:
+            low = middle + 1
+    return words[: high * codec.WORD]
+
+
+def _psnr(a: Pixels, b: Pixels) -> float:
+    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return 10 * float(np.log10(255**2 / error)) if error else float("inf")
+
+
+def _similarity(
+    picture: Pixels, matrices: list[npt.NDArray[np.float64]], wanted: npt.NDArray[np.float32], base: str
+) -> float:
+    """Return the smallest cosine between the embeddings of the faces of a picture and those wanted."""
+    from .networks import encoder
+
+    near, _ = encoder.views(picture, matrices)
+    given = encoder.face_encoder(base.replace("base", "trunk")).embed(near)
+    return float((given * wanted).sum(1).min())

@@ -1,0 +1,1 @@
+"""Float torch networks of the encoder and the training twins of the integer decoder."""

@@ -1,0 +1,213 @@
+"""Texture: the float analysis of the encoder and the training twins of the integer decoder.
+
+    picture, prediction -> g_a -> y (1/16) -> h_a -> z (1/64)
+    z_hat, prediction   -> prior -> mean and scale of y
+    y_hat, prediction   -> g_s -> residual to add to the prediction
+
+The prediction enters the prior and g_s through the same ``Context``, so the base layer is the first hyperprior.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facecodec.networks.quantised import Activation, snapped
+
+LATENT = 128
+HYPER = 64
+SCALES = 48
+SCALE_LOW, SCALE_HIGH = 0.12, 48.0
+LATENT_GAIN = 8.0
+"""y is in units of the finest quantisation step; the networks see y / 8."""
+LATENT_STEP = 1 / 16
+LATENT_TOP = 2047
+HYPER_TOP = 15
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
+    """Return a convolution with He initialisation times ``gain`` and no bias to start with."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    with torch.no_grad():
+        layer.weight *= gain
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut, in float or as the twin of integer layers."""
+
+    def __init__(self, width: int, activation: nn.Module) -> None:
+        """Make the block for ``width`` channels with this activation after both convolutions."""
+        super().__init__()
+        self.first = conv(width, width)
+        self.second = conv(width, width, gain=0.3)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return self.activation(x + self.second(self.activation(self.first(x))))
+
+
+class Analysis(nn.Module):
+    """g_a and h_a: float, encoder only."""
+
+    def __init__(self) -> None:
+        """Make the analysis with fresh weights."""
+        super().__init__()
+        relu = nn.ReLU(inplace=True)
+        self.g_a = nn.Sequential(
+            conv(96, 64),
+            relu,
+            Residual(64, relu),
+            conv(64, 112, stride=2),
+            relu,
+            Residual(112, relu),
+            conv(112, 160, stride=2),
+            relu,
+            Residual(160, relu),
+            conv(160, LATENT, 1, gain=0.5),
+        )
+        self.h_a = nn.Sequential(
+            conv(LATENT, 96), relu, conv(96, 64, stride=2), relu, conv(64, HYPER, stride=2)
+        )
+
+    def forward(self, picture: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y (N, 128, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
+        x = F.pixel_unshuffle(torch.cat([picture - prediction, prediction - 128], 1) / 64, 4)
+        features = self.g_a(x)
+        return features.float() * LATENT_GAIN, self.h_a(features).float() * 2
+
+
+class Context(nn.Module):
+    """What the decoder knows of the picture from its prediction, at 1/8 and 1/16 (twin)."""
+
+    def __init__(self) -> None:
+        """Make the layers with fresh weights."""
+        super().__init__()
+        self.to_8 = conv(48, 48, stride=2, gain=0.5)
+        self.to_16 = conv(48, 96, stride=2)
+        self.activation = Activation()
+
+    def forward(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, 48, H/8, W/8) and (N, 96, H/16, W/16) of the prediction, 0..255."""
+        at_8 = self.activation(self.to_8(F.pixel_unshuffle(prediction / 64, 4)))
+        return at_8, self.activation(self.to_16(at_8))
+
+
+class Prior(nn.Module):
+    """h_s: the mean and scale of every latent from z_hat and the context (twin)."""
+
+    def __init__(self) -> None:
+        """Make the layers with fresh weights."""
+        super().__init__()
+        self.from_64 = conv(HYPER, 96, 1)
+        self.from_32 = conv(96, 96)
+        self.from_16 = conv(96, 96)
+        self.mix = conv(192, 160)
+        self.mean = conv(160, LATENT, 1, gain=0.1)
+        self.scale = conv(160, LATENT, 1, gain=0.1)
+        self.activation = Activation()
+        nn.init.constant_(self.scale.bias, 1.5)  # type: ignore[arg-type]
+
+    def forward(self, z_hat: Tensor, at_16: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of y, in steps, and the scale index 0..47, both (N, 128, H/16, W/16)."""
+        x = self.activation(self.from_64(z_hat / 4))
+        x = self.activation(self.from_32(F.interpolate(x, scale_factor=2, mode="nearest")))
+        x = self.activation(self.from_16(F.interpolate(x, scale_factor=2, mode="nearest")))
+        x = self.activation(self.mix(torch.cat([x, at_16], 1)))
+        mean = self.mean(x).float() * LATENT_GAIN
+        index = self.scale(x).float() * 16
+        if self.activation.rounding:
+            mean, index = snapped(mean, LATENT_STEP), snapped(index, 1.0)
+        top = LATENT_TOP * LATENT_STEP
+        return mean.clamp(-top, top), index.clamp(0, SCALES - 1)
+
+
+class Synthesis(nn.Module):
+    """g_s: the residual from y_hat and the context (twin)."""
+
+    def __init__(self) -> None:
+        """Make the layers with fresh weights."""
+        super().__init__()
+        act = self.activation = Activation()
+        self.enter = conv(LATENT, 144, 1)
+        self.at_16 = nn.ModuleList([conv(240, 144), Residual(144, act)])
+        self.up_8 = conv(144, 4 * 96, 1)
+        self.at_8 = nn.ModuleList([conv(144, 96), Residual(96, act)])
+        self.up_4 = conv(96, 4 * 48, 1)
+        self.at_4 = Residual(48, act)
+        self.finish = conv(48, 48, gain=0.1)
+
+    def forward(self, y_hat: Tensor, at_8: Tensor, at_16: Tensor) -> Tensor:
+        """Return the residual (N, 3, H, W) in grey levels."""
+        act = self.activation
+        x = act(self.enter(y_hat / LATENT_GAIN))
+        x = self.at_16[1](act(self.at_16[0](torch.cat([x, at_16], 1))))
+        x = F.pixel_shuffle(act(self.up_8(x)), 2)
+        x = self.at_8[1](act(self.at_8[0](torch.cat([x, at_8], 1))))
+        x = F.pixel_shuffle(act(self.up_4(x)), 2)
+        residual = F.pixel_shuffle(self.finish(self.at_4(x)), 4).float() * 64
+        return snapped(residual, 1.0) if act.rounding else residual
+
+
+class Texture(nn.Module):
+    """Everything of the enhancement layer, as trained."""
+
+    def __init__(self) -> None:
+        """Make all networks with fresh weights; ``hyper_scale`` is the log-scale of each channel of z."""
+        super().__init__()
+        self.analysis = Analysis()
+        self.context = Context()
+        self.prior = Prior()
+        self.synthesis = Synthesis()
+        self.hyper_scale = nn.Parameter(torch.zeros(HYPER))
+
+    def forward(self, picture: Tensor, prediction: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the decoded picture (N, 3, H, W) and the bits of each picture (N,).
+
+        ``step`` (N,) is the quantisation step of each picture in units of the finest one: how far the
+        embedded stream is cut.  Bits are the entropies under the prior; gradients pass rounding straight.
+        """
+        y, z = self.analysis(picture, prediction)
+        noisy = z + torch.rand_like(z) - 0.5 if self.training else z.round()
+        bits = interval_bits(noisy, self.hyper_scale.exp()[None, :, None, None], torch.ones_like(z)).sum((1, 2, 3))
+        z_hat = snapped(z, 1.0).clamp(-HYPER_TOP, HYPER_TOP)
+        at_8, at_16 = self.context(prediction)
+        mean, index = self.prior(z_hat, at_16)
+        sigma = scale_of(index)
+        wide = step[:, None, None, None]
+        offset = y - mean
+        cell = torch.round(offset.detach() / wide) * wide
+        soft = offset + (torch.rand_like(y) - 0.5) * wide if self.training else cell
+        bits = bits + interval_bits(soft, sigma, wide).sum((1, 2, 3))
+        centre = conditional_mean(cell, sigma.detach(), wide)
+        y_hat = y + (mean.detach() + centre - y).detach()
+        top = LATENT_TOP * LATENT_STEP
+        return prediction + self.synthesis(y_hat.clamp(-top, top), at_8, at_16), bits
+
+
+def scale_of(index: Tensor) -> Tensor:
+    """Return the standard deviation that a scale index stands for, in steps."""
+    return SCALE_LOW * torch.exp(index * (math.log(SCALE_HIGH / SCALE_LOW) / (SCALES - 1)))
+
+
+def interval_bits(value: Tensor, sigma: Tensor, width: Tensor) -> Tensor:
+    """Return the bits of an interval of ``width`` around ``value`` under a normal of scale ``sigma``."""
+    magnitude = value.abs()
+    upper = torch.special.ndtr((width / 2 - magnitude) / sigma)
+    lower = torch.special.ndtr((-width / 2 - magnitude) / sigma)
+    return -torch.log2((upper - lower).clamp_min(1e-7))
+
+
+def conditional_mean(cell: Tensor, sigma: Tensor, width: Tensor) -> Tensor:
+    """Return the mean of a normal of scale ``sigma`` within ``width`` around ``cell``; the centre where that is flat."""
+    low, high = (cell - width / 2) / sigma, (cell + width / 2) / sigma
+    mass = torch.special.ndtr(-low.abs().minimum(high.abs())) - torch.special.ndtr(-low.abs().maximum(high.abs()))
+    density = (torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)) / math.sqrt(2 * math.pi)
+    mean = sigma * density / mass.clamp_min(1e-7)
+    return torch.where(cell == 0, torch.zeros_like(cell), torch.where(mass > 1e-6, mean, cell))

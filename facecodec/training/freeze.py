@@ -1,0 +1,176 @@
+"""The only bridge from float to integer: turn what the runs have learnt into weight files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from facecodec.entropy import CODE_GROUP, CODE_TOP
+from facecodec.networks.embedding import EMBEDDING
+from facecodec.networks.preview import APPEARANCE, CODE_STEP
+from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
+from facecodec.networks.texture import LATENT_GAIN, LATENT_STEP, LATENT_TOP, Texture
+from facecodec.training import trees
+from facecodec.training.data import open_sets
+from facecodec.training.preview import IDENTITY_STEP, Base
+from facecodec.training.texture import BATCH, Crops
+
+Arrays = dict[str, np.ndarray]
+PRECISION = 14
+FACES = 6000
+CROP_BATCHES = 60
+RATES = (1e-2, 1e-3, 1e-4, 1e-5)
+INT8 = 127
+
+
+def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
+    """Write ``base-vN`` (integers) and ``trunk-vN`` (float16) from the run ``preview``."""
+    model = Base()
+    model.load_state_dict(averaged(runs / "preview" / "checkpoint.safetensors"))
+    model.eval()
+    cache = runs / "cache"
+    pictures = open_sets(data, "train-*", cache)
+    identity, appearance = _codes(model, pictures, np.linspace(0, len(pictures) - 1, FACES).astype(int))
+    order = np.argsort(-appearance.std(0), kind="stable")
+    generator = model.generator
+    with torch.no_grad():
+        columns = generator.start.weight[:, EMBEDDING:]
+        generator.start.weight[:, EMBEDDING:] = columns[:, torch.from_numpy(order)].clone()
+        assert generator.finish.bias is not None
+        generator.finish.bias += 128 * STEP
+    tensors: Arrays = {
+        "identity.frequencies": code_frequencies(identity),
+        "appearance.frequencies": code_frequencies(appearance[:, order]),
+        "verdicts": verdicts(identity),
+    }
+    tensors |= named("start", frozen(generator.start, input_bound=CODE_TOP, input_step=CODE_STEP, top=INT8))
+    for index, layer in enumerate(generator.layers):
+        assert isinstance(layer, nn.Conv2d)
+        tensors |= named(f"layers.{index}", frozen(layer, input_bound=TOP, top=INT8))
+    tensors |= named("finish", frozen(generator.finish, input_bound=TOP, top=INT8))
+    write(weights, f"base-v{version}", tensors)
+    halves = {f"trunk.{k}": v for k, v in model.trunk.state_dict().items()}
+    halves |= {f"appearance.{k}": v for k, v in model.appearance.state_dict().items()}
+    extra = {"step": np.array([IDENTITY_STEP], np.float32), "order": order.astype(np.int32)}
+    write(weights, f"trunk-v{version}", {**half(halves), **extra})
+
+
+def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
+    """Write ``texture-vN`` (integers) and ``analysis-vN`` (float16) from the run ``texture``."""
+    model = Texture()
+    model.load_state_dict(averaged(runs / "texture" / "checkpoint.safetensors"))
+    model.eval()
+    set_rounding(model, True)
+    context, prior, synthesis = model.context, model.prior, model.synthesis
+    tensors: Arrays = {}
+    tensors |= named("context.to_8", frozen(context.to_8, input_bound=255))
+    tensors |= named("context.to_16", frozen(context.to_16, input_bound=TOP))
+    tensors |= named("prior.from_64", frozen(prior.from_64, input_bound=CODE_TOP, input_step=1 / 4))
+    for name in ("from_32", "from_16", "mix"):
+        tensors |= named(f"prior.{name}", frozen(getattr(prior, name), input_bound=TOP))
+    latent_step = LATENT_STEP / LATENT_GAIN
+    tensors |= named("prior.mean", frozen(prior.mean, input_bound=TOP, output_step=latent_step))
+    tensors |= named("prior.scale", frozen(prior.scale, input_bound=TOP, output_step=1 / 16))
+    tensors |= named("synthesis.enter", frozen(synthesis.enter, input_bound=LATENT_TOP, input_step=latent_step))
+    for name, module in synthesis.named_modules():
+        if isinstance(module, nn.Conv2d) and name != "enter":
+            tensors |= named(f"synthesis.{name}", frozen(module, input_bound=TOP))
+    tensors |= _texture_tables(model, runs, data)
+    write(weights, f"texture-v{version}", tensors)
+    write(weights, f"analysis-v{version}", half(model.analysis.state_dict()))
+
+
+@torch.no_grad()
+def _codes(model: Base, pictures: Any, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return identity codes and appearance codes of these pictures."""
+    from facecodec import faces
+    from facecodec.networks.encoder import quantised, views
+    from facecodec.training.embedding import to_batch
+
+    identities, appearances = [], []
+    for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
+        pairs = [views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch]
+        near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
+        embedding, features = model.trunk(to_batch(near))
+        identities.append(quantised(nn.functional.normalize(embedding).numpy() / IDENTITY_STEP))
+        appearances.append(quantised(model.appearance(to_batch(wide), features).numpy()))
+    return np.concatenate(identities), np.concatenate(appearances)
+
+
+def code_frequencies(codes: np.ndarray) -> np.ndarray:
+    """Return frequencies uint16 (D / 8, 31), sum 2^14, of codes (N, D), eight dimensions a row."""
+    rows = [
+        np.bincount((codes[:, at : at + CODE_GROUP] + CODE_TOP).ravel(), minlength=2 * CODE_TOP + 1)
+        for at in range(0, codes.shape[1], CODE_GROUP)
+    ]
+    return np.array([trees.integer_frequencies(row + 0.01, PRECISION) for row in rows], np.uint16)
+
+
+def verdicts(identity: np.ndarray) -> np.ndarray:
+    """Return (cosine, false match rate) in millionths, int32 (n, 2), by rising cosine, from different people's codes."""
+    unit = identity / np.linalg.norm(identity, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+    thresholds = np.quantile(cosines, [1 - rate for rate in RATES])
+    return np.round(np.column_stack([thresholds, RATES]) * 1e6).astype(np.int32)
+
+
+@torch.no_grad()
+def _texture_tables(model: Texture, runs: Path, data: Path) -> Arrays:
+    cache = runs / "cache"
+    crops = Crops(open_sets(data, "train-*", cache), np.load(cache / "previews-train.npy", mmap_mode="r"), 7)
+    hyper, offsets, scales = [], [], []
+    for _ in range(CROP_BATCHES):
+        picture, prediction = crops.batch(BATCH)
+        y, z = model.analysis(picture, prediction)
+        z_hat = z.round().clamp(-CODE_TOP, CODE_TOP)
+        mean, index = model.prior(z_hat, model.context(prediction)[1])
+        hyper.append(z_hat.transpose(0, 1).flatten(1).int().numpy())
+        offsets.append(torch.round(y - mean).flatten().short().numpy())
+        scales.append(index.flatten().byte().numpy())
+    symbols = np.concatenate(hyper, 1) + CODE_TOP
+    counts = [np.bincount(row, minlength=2 * CODE_TOP + 1) + 0.05 for row in symbols]
+    frequencies = np.array([trees.integer_frequencies(row, PRECISION) for row in counts], np.uint16)
+    grown = trees.grow(np.concatenate(offsets), np.concatenate(scales))
+    return {"hyper.frequencies": frequencies, **grown}
+
+
+def averaged(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the averaged weights of a run."""
+    stored = load_file(checkpoint)
+    return {k.removeprefix("averaged."): v for k, v in stored.items() if k.startswith("averaged.")}
+
+
+def named(name: str, tensors: Arrays) -> Arrays:
+    """Return a layer's tensors under the layer's name."""
+    return {f"{name}.{key}": value for key, value in tensors.items()}
+
+
+def half(state: dict[str, Tensor]) -> Arrays:
+    """Return a state as float16, integers as they are."""
+    return {k: (v.half() if v.is_floating_point() else v).numpy() for k, v in state.items()}
+
+
+def write(weights: Path, name: str, tensors: Arrays) -> None:
+    """Write a model file and list its SHA-256; an existing name is never written again with other bytes."""
+    data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+    path, sums = weights / f"{name}.safetensors", weights / "SHA256SUMS"
+    weights.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_bytes() != data:
+        raise FileExistsError(f"{path} exists; a new training is a new version")
+    path.write_bytes(data)
+    listed = [line for line in (sums.read_text() if sums.exists() else "").splitlines() if not line.endswith(f" {path.name}")]
+    sums.write_text("\n".join(sorted([*listed, f"{hashlib.sha256(data).hexdigest()}  {path.name}"], key=lambda l: l.split()[1])) + "\n")
+
+
+def freeze(*, runs: Path, weights: Path, data: Path, network: str, version: int) -> None:
+    """Write the files of one network, ``preview`` (the whole base layer) or ``texture``."""
+    torch.manual_seed(0)
+    {"preview": freeze_base, "texture": freeze_texture}[network](runs, data, weights, version)
+

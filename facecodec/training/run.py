@@ -1,0 +1,143 @@
+"""A resumable training run: time budget, learning-rate schedule, averaged weights, checkpoints, log."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+WARM_UP = 0.02
+CHECKPOINT_SECONDS = 120.0
+AVERAGE_STEPS = 500
+
+
+class Run:
+    """One training run in its own folder.
+
+    ``model`` is trained with AdamW; ``averaged`` follows it by an exponential moving average and is what
+    gets exported.  Progress is the share of ``minutes`` spent, counted over all sessions of the run, and
+    drives a cosine schedule, so an interrupted run goes on where it stopped.
+    """
+
+    def __init__(
+        self, folder: Path, model: nn.Module, *, minutes: float, rate: float, weight_decay: float = 0.0
+    ) -> None:
+        """Open the run in ``folder``, resuming from its checkpoint if there is one."""
+        self.folder = folder
+        self.model = model
+        self.averaged = deepcopy(model).requires_grad_(False).eval()
+        self.minutes = minutes
+        self.rate = rate
+        decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=rate
+        )
+        self.step = 0
+        self.seconds = 0.0
+        self.sums: dict[str, float] = {}
+        self.counted = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self._load()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Return the path of the newest checkpoint."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def progress(self) -> float:
+        """Return the share of the budget spent, 0..1."""
+        return min(1.0, self.seconds / (60 * self.minutes))
+
+    def steps(self) -> Iterator[int]:
+        """Yield step numbers until the budget is spent, setting the rate and writing checkpoints."""
+        last, saved = time.monotonic(), time.monotonic()
+        while self.progress < 1:
+            rate = self.rate * 0.5 * (1 + math.cos(math.pi * self.progress)) * min(1, self.step / 200 + 0.01)
+            for group in self.optimizer.param_groups:
+                group["lr"] = max(rate, self.rate * 0.002)
+            yield self.step
+            self.step += 1
+            now = time.monotonic()
+            self.seconds += now - last
+            last = now
+            if now - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = now
+        self.save()
+
+    def descend(self, loss: Tensor, *, clip: float = 1.0) -> None:
+        """Take one optimiser step down ``loss`` with the gradient norm clipped, and move the average."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.note(gradient=norm.item())
+        keep = min(1 - 1 / AVERAGE_STEPS, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for slow, fast in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+                if slow.dtype.is_floating_point:
+                    slow.lerp_(fast, 1 - keep)
+                else:
+                    slow.copy_(fast)
+
+    def note(self, **values: float) -> None:
+        """Add values to the running means of the next log line."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if "gradient" in values:
+            self.counted += 1
+
+    def log(self, **extra: float) -> None:
+        """Write one line with the means since the last one to ``log.jsonl`` and to standard output."""
+        means = {name: round(value / max(1, self.counted), 5) for name, value in self.sums.items()}
+        line = {"step": self.step, "minutes": round(self.seconds / 60, 2), **means, **extra}
+        self.sums, self.counted = {}, 0
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+    def save(self) -> None:
+        """Write the checkpoint atomically."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+        partial = self.checkpoint.with_suffix(".part")
+        save_file(
+            {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()},
+            partial,
+            {"step": str(self.step), "seconds": str(self.seconds)},
+        )
+        partial.replace(self.checkpoint)
+
+    def _load(self) -> None:
+        model, averaged, states = {}, {}, {}
+        with safe_open(self.checkpoint, "pt") as file:
+            metadata = file.metadata()
+            for key in file.keys():  # noqa: SIM118
+                kind, name = key.split(".", 1)
+                if kind == "model":
+                    model[name] = file.get_tensor(key)
+                elif kind == "averaged":
+                    averaged[name] = file.get_tensor(key)
+                else:
+                    index, field = name.split(".", 1)
+                    states.setdefault(int(index), {})[field] = file.get_tensor(key)
+        self.model.load_state_dict(model)
+        self.averaged.load_state_dict(averaged)
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": states, "param_groups": state["param_groups"]})
+        self.step = int(metadata["step"])
+        self.seconds = float(metadata["seconds"])

@@ -1,0 +1,120 @@
+"""Train the texture networks: one model for all rates.
+
+Every picture of a batch draws its own quantisation step 3^u, the depth at which its embedded stream is cut,
+and is charged bits + lambda * squared error with lambda = FINEST / step^2, the exchange rate at which that
+step is optimal for a transform close to orthonormal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from facecodec.networks.quantised import set_rounding
+from facecodec.networks.texture import Texture
+from facecodec.training.data import Pictures, open_sets
+from facecodec.training.run import Run
+from facecodec.training.views import wide_to_picture
+
+SIDE = 128
+BATCH = 16
+RATE = 5e-4
+FINEST = 0.05
+DEPTH = 2.7
+LOG_STEPS = 100
+EVALUATE_STEPS = 1000
+ROUNDING_FROM = 0.7
+SHARE = {"utkface": 0.5, "imagenet-sample": 1.5, "bsds500": 1.5}
+"""Chance of a source relative to the sharp portraits, so that detail and variety decide."""
+
+
+class Crops:
+    """Random crops with the prediction that the base layer would give for them."""
+
+    def __init__(self, pictures: Pictures, previews: np.ndarray, seed: int) -> None:
+        """Draw from ``pictures``; ``previews`` is uint8 (N, 64, 64, 3), one for each."""
+        self.pictures = pictures
+        self.previews = previews
+        self.rng = np.random.default_rng(seed)
+        weight = np.array([SHARE.get(record["source"], 2.0) for record in pictures.records])
+        self.chance = weight / weight.sum()
+
+    def batch(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return pictures and predictions, float (N, 3, 128, 128), 0..255."""
+        pairs = [self.crop(int(i)) for i in self.rng.choice(len(self.pictures), count, p=self.chance)]
+        both = torch.from_numpy(np.array(pairs)).permute(1, 0, 4, 2, 3).float()
+        return both[0], both[1]
+
+    def crop(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one uint8 crop (128, 128, 3) at a random scale, and its prediction."""
+        rng = self.rng
+        picture = self.pictures.picture(index)
+        height, width = picture.shape[:2]
+        side = int(rng.integers(SIDE, min(height, width) + 1)) if rng.random() < 0.7 else SIDE
+        left, top = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
+        view = np.ascontiguousarray(picture[top : top + side, left : left + side])
+        if side != SIDE:
+            view = cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        if not self.pictures.records[index]["faces"] or rng.random() < 0.08:
+            prediction = np.full_like(view, 128)
+        else:
+            matrix = wide_to_picture(self.pictures.landmarks(index))
+            scale = SIDE / side
+            matrix = np.column_stack(
+                [matrix[:, :2] * scale, (matrix[:, 2] - [left, top] + 0.5) * scale - 0.5]
+            )
+            prediction = cv2.warpAffine(
+                np.asarray(self.previews[index]), matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE
+            )
+        if rng.random() < 0.5:
+            view, prediction = view[:, ::-1], prediction[:, ::-1]
+        return view, np.asarray(prediction)
+
+
+def train(*, data: Path, runs: Path, minutes: float) -> None:
+    """Train on the sets ``train-*`` and ``scenes`` of ``data``, with the previews in ``runs/cache``."""
+    torch.manual_seed(0)
+    cache = runs / "cache"
+    faces, scenes = open_sets(data, "train-*", cache), open_sets(data, "scenes", cache)
+    previews = np.load(cache / "previews-train.npy", mmap_mode="r")
+    blank = np.full((1, 64, 64, 3), 128, np.uint8)
+    model = Texture().to(memory_format=torch.channels_last)
+    run = Run(runs / "texture", model, minutes=minutes, rate=RATE)
+    crops = Crops(faces, previews, run.step)
+    background = Crops(scenes, np.broadcast_to(blank, (len(scenes), 64, 64, 3)), run.step)
+    validation = Crops(open_sets(data, "val", cache), np.load(cache / "previews-val.npy"), 1).batch(48)
+    for step in run.steps():
+        set_rounding(model, run.progress > ROUNDING_FROM)
+        model.train()
+        pictures, predictions = map(torch.cat, zip(crops.batch(BATCH - 2), background.batch(2), strict=True))
+        width = 3 ** (torch.rand(BATCH) * DEPTH)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded, bits = model(
+                pictures.contiguous(memory_format=torch.channels_last),
+                predictions.contiguous(memory_format=torch.channels_last),
+                width,
+            )
+        error = (decoded - pictures).square().mean((1, 2, 3))
+        rate = bits / SIDE**2
+        loss = ((rate + FINEST / width.square() * error) * width.sqrt()).mean()
+        run.descend(loss, clip=2.0)
+        run.note(loss=loss.item(), bits=rate.mean().item(), error=error.mean().item())
+        if step % LOG_STEPS == LOG_STEPS - 1:
+            run.log(**(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {}))
+
+
+@torch.no_grad()
+def evaluate(model: Texture, pictures: Tensor, predictions: Tensor) -> dict[str, float]:
+    """Return mean PSNR and estimated bytes of 128 px crops at five steps."""
+    set_rounding(model, True)
+    figures = {}
+    for width in (1, 2, 4, 8, 16):
+        decoded, bits = model(pictures, predictions, torch.full((len(pictures),), float(width)))
+        error = (decoded.clamp(0, 255) - pictures).square().mean((1, 2, 3))
+        figures[f"psnr{width}"] = round(float((10 * torch.log10(255**2 / error)).mean()), 3)
+        figures[f"bytes{width}"] = round(float(bits.mean()) / 8, 1)
+    return figures

@@ -1,0 +1,104 @@
+"""Model files: found by name or id, verified by hash, read as tensors.
+
+A model file is ``NAME-vN.safetensors``; its id is the first 8 bytes of the SHA-256 of the whole file, which
+``SHA256SUMS`` beside it lists in the usual format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import WeightsError
+
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model file: its name, its id of 8 bytes, its tensors by name."""
+
+    name: str
+    id: bytes
+    tensors: dict[str, npt.NDArray[Any]]
+
+    def __getitem__(self, key: str) -> npt.NDArray[Any]:
+        """Return one tensor; raises WeightsError if the file has none of that name."""
+        if key not in self.tensors:
+            raise WeightsError(f"{self.name}: no tensor {key}")
+        return self.tensors[key]
+
+    def integers(self, key: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return an integer tensor after checking its shape (-1 matches any length)."""
+        tensor = self[key]
+        fits = len(shape) == tensor.ndim and all(a in (-1, b) for a, b in zip(shape, tensor.shape, strict=True))
+        if tensor.dtype.kind not in "iu" or not fits:
+            raise WeightsError(f"{self.name}: {key} is {tensor.dtype}{tensor.shape}, not integers {shape}")
+        return tensor
+
+
+def folder() -> Path:
+    """Return the folder of the model files: ``$FSC_WEIGHTS``, the installed package's, or the checkout's."""
+    if chosen := os.environ.get("FSC_WEIGHTS"):
+        return Path(chosen)
+    package = Path(__file__).parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+@cache
+def sums(where: Path) -> dict[str, str]:
+    """Return the SHA-256 of every listed model file by name; raises WeightsError if the list is unreadable."""
+    try:
+        lines = (where / SUMS).read_text("ascii").splitlines()
+        listed = dict(reversed(line.split(maxsplit=1)) for line in lines if line)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"no readable list of weights at {where / SUMS}: {error}") from None
+    return {name.removesuffix(".safetensors"): digest for name, digest in listed.items()}
+
+
+def newest(kind: str) -> str:
+    """Return the name of the newest listed version of ``kind``: ``base``, ``texture``, ``detector``, ``trunk`` ..."""
+    versions = [name for name in sums(folder()) if name.rpartition("-v")[0] == kind]
+    if not versions:
+        raise WeightsError(f"no weights of kind {kind} in {folder()}")
+    return max(versions, key=lambda name: int(name.rpartition("-v")[2]))
+
+
+def named(kind: str, identifier: bytes) -> str:
+    """Return the name of the model of ``kind`` with this 8-byte id; raises WeightsError naming an unknown id."""
+    for name, digest in sums(folder()).items():
+        if name.rpartition("-v")[0] == kind and digest[:16] == identifier.hex():
+            return name
+    raise WeightsError(f"this file needs {kind} weights {identifier.hex()}, which are not installed")
+
+
+def load(name: str) -> Model:
+    """Return the model ``name``, verified against its SHA-256; read once a process."""
+    return _load(folder(), name)
+
+
+@cache
+def _load(where: Path, name: str) -> Model:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as parse
+
+    try:
+        data = (where / f"{name}.safetensors").read_bytes()
+    except OSError as error:
+        raise WeightsError(f"weights {name} cannot be read: {error.strerror}") from None
+    digest = hashlib.sha256(data)
+    if digest.hexdigest() != sums(where).get(name):
+        raise WeightsError(f"weights {name} are damaged: their SHA-256 is not the listed one")
+    try:
+        tensors: dict[str, npt.NDArray[np.generic]] = parse(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"weights {name} cannot be parsed: {error}") from None
+    return Model(name, digest.digest()[:8], tensors)
