@@ -1,9 +1,10 @@
 # Two commands are enough: `make demo` and `make test`. Each makes its own environment on first use.
-PYTHON ?= python3
-VENV   ?= .venv
-IMG    ?= examples/astronaut.png
-DATA   ?= data
-RUNS   ?= runs
+PYTHON  ?= python3
+VENV    ?= .venv
+IMG     ?= examples/astronaut.png
+DATA    ?= data
+RUNS    ?= runs
+TEACHER ?= teacher.ts
 
 RUN   := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-project
@@ -44,11 +45,13 @@ fuzz: $(STAMP)  ## feed hostile bytes for longer than the tests do
 bench: $(STAMP)  ## warm encode and decode time, and memory, of IMG
 	$(RUN) -m facecodec bench $(IMG)
 
-train: $(STAMP)  ## train every network on DATA into RUNS, resuming what is there, and freeze the weights
-	for network in detector embedding preview texture; do \
-		$(RUN) -m facecodec train $$network --data $(DATA) --runs $(RUNS) || exit $$?; done
+train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on from what is there, and freeze
+	$(RUN) -m facecodec train detector --data $(DATA) --runs $(RUNS)
+	$(RUN) -m facecodec train embedding --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
+	$(RUN) -m facecodec train preview --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
+	$(RUN) -m facecodec train texture --data $(DATA) --runs $(RUNS)
 	$(RUN) -m facecodec train freeze --runs $(RUNS)
 
 evaluate: $(STAMP)  ## measure the shipped weights on DATA
-	$(RUN) -m facecodec eval verify --data $(DATA)
-	$(RUN) -m facecodec eval rd --data $(DATA)
+	$(RUN) -m facecodec eval verify --images $(DATA) --pairs $(DATA)/lfw-dev-pairs.csv
+	$(RUN) -m facecodec eval rd --images $(DATA)
