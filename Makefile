@@ -5,6 +5,7 @@ IMG     ?= examples/astronaut.png
 DATA    ?= data
 RUNS    ?= runs
 TEACHER ?= teacher.ts
+VERSION ?= 1
 
 RUN   := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-project
@@ -50,7 +51,8 @@ train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on
 	$(RUN) -m facecodec train embedding --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
 	$(RUN) -m facecodec train preview --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
 	$(RUN) -m facecodec train texture --data $(DATA) --runs $(RUNS)
-	$(RUN) -m facecodec train freeze --runs $(RUNS)
+	$(RUN) -m facecodec train freeze preview --data $(DATA) --runs $(RUNS) --version $(VERSION)
+	$(RUN) -m facecodec train freeze texture --data $(DATA) --runs $(RUNS) --version $(VERSION)
 
 evaluate: $(STAMP)  ## measure the shipped weights on DATA
 	$(RUN) -m facecodec eval verify --images $(DATA) --pairs $(DATA)/lfw-dev-pairs.csv

@@ -377,6 +377,7 @@ def test_a_bad_stream_is_named(codec: Codec, here: Path, command: str) -> None:
         (FscError("something"), 1),
         (MemoryError(), 1),
         (OSError(28, "No space left on device"), 1),
+        (FileExistsError("base-v1 exists; a new training is a new version"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -430,8 +431,9 @@ def test_freeze(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     calls = []
     bridge = SimpleNamespace(freeze=lambda **folders: calls.append(folders))
     monkeypatch.setitem(sys.modules, "facecodec.training.freeze", bridge)
-    ok("train", "freeze", "--weights", "w")
-    assert calls == [{"runs": Path("runs"), "weights": Path("w")}]
+    ok("train", "freeze", "texture", "--data", "faces", "--version", "3", "--weights", "w")
+    folders = {"runs": Path("runs"), "weights": Path("w"), "data": Path("faces")}
+    assert calls == [{**folders, "network": "texture", "version": 3}]
 
 
 # help, and a real shell

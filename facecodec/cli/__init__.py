@@ -32,7 +32,8 @@ class Fsc(click.Group):
         except MemoryError:
             code = _fail("out of memory", FscError.exit_code)
         except OSError as error:
-            code = _fail(f"{error.filename or 'the output'}: {error.strerror}", FscError.exit_code)
+            about = error.filename or "the output"
+            code = _fail(f"{about}: {error.strerror}" if error.strerror else str(error), FscError.exit_code)
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(code)

@@ -21,6 +21,7 @@ NETWORKS = {
     "texture": "the transforms and the prior of the enhancement layer",
 }
 TAUGHT = ("embedding", "preview")
+FROZEN = ("preview", "texture")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -84,7 +85,7 @@ def _peak_memory() -> int:
 @click.group(
     epilog=streams.examples(
         "fsc train detector --data DIR --minutes 60",
-        "fsc train freeze --runs runs",
+        "fsc train freeze preview --data DIR --version 1",
     )
 )
 def train() -> None:
@@ -139,15 +140,22 @@ for _name, _purpose in NETWORKS.items():
 
 @train.command(
     epilog=streams.examples(
-        "fsc train freeze",
-        "fsc train freeze --runs runs --weights weights",
+        "fsc train freeze preview --data faces --version 1",
+        "fsc train freeze texture --data faces --version 2 --runs runs --weights weights",
     )
 )
-@click.option("--runs", default="runs", show_default=True, metavar="DIR", type=FOLDER)
-@click.option("--weights", default="weights", show_default=True, metavar="DIR", type=FOLDER)
-def freeze(runs: Path, weights: Path) -> None:
-    """Turn what the runs have learnt into weight files."""
-    importlib.import_module("facecodec.training.freeze").freeze(runs=runs, weights=weights)
+@click.argument("network", type=click.Choice(FROZEN))
+@click.option("--data", metavar="DIR", type=FOLDER, required=True, help="The pictures that the tables count.")
+@click.option("--version", type=click.IntRange(min=1), metavar="N", required=True, help="The N of NAME-vN.")
+@click.option("--runs", metavar="DIR", type=FOLDER, default="runs", show_default=True)
+@click.option("--weights", metavar="DIR", type=FOLDER, default="weights", show_default=True)
+def freeze(network: str, data: Path, version: int, runs: Path, weights: Path) -> None:
+    """Turn what a run has learnt into weight files.
+
+    NETWORK is the run: preview holds the whole base layer. What decides the meaning of files becomes integers.
+    """
+    bridge = importlib.import_module("facecodec.training.freeze")
+    bridge.freeze(runs=runs, weights=weights, data=data, network=network, version=version)
 
 
 @click.group("eval")
