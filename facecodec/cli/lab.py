@@ -152,7 +152,7 @@ for _name, _purpose in NETWORKS.items():
 def freeze(network: str, data: Path, version: int, runs: Path, weights: Path) -> None:
     """Turn what a run has learnt into weight files.
 
-    NETWORK is the run: preview holds the whole base layer. What decides the meaning of files becomes integers.
+    NETWORK is the run: preview holds the whole base layer. What decides what files mean becomes integers.
     """
     bridge = importlib.import_module("facecodec.training.freeze")
     bridge.freeze(runs=runs, weights=weights, data=data, network=network, version=version)
