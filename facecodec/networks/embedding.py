@@ -1,7 +1,7 @@
 """The trunk: an aligned face to an embedding and to the features that reconstruction shares.
 
-    face (3, 112, 112) -> stem 56 -> 28 -> 14 -> 7 -> pooled -> embedding
-                                             \\_______\\-> shared features for the appearance code
+face (3, 112, 112) -> stem 56 -> 28 -> 14 -> 7 -> pooled -> embedding
+                                         \\_______\\-> shared features for the appearance code
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Trunk(nn.Module):
         for width, blocks in zip(WIDTHS, BLOCKS, strict=True):
             stages.append(
                 nn.Sequential(
-                    convolution(inputs, width, stride=2), nn.ReLU(inplace=True), *(Residual(width) for _ in range(blocks))
+                    convolution(inputs, width, stride=2),
+                    nn.ReLU(inplace=True),
+                    *(Residual(width) for _ in range(blocks)),
                 )
             )
             inputs = width

@@ -43,15 +43,19 @@ class FaceEncoder:
 
     @torch.inference_mode()
     def codes(self, views: Pixels, wide: Pixels) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return identity (N, 256) and appearance codes (N, 128) from aligned faces and wide views (N, 64, 64, 3)."""
+        """Return identity codes (N, 256) and appearance codes (N, 128).
+
+        From aligned faces uint8 (N, 112, 112, 3) and wide views uint8 (N, 64, 64, 3).
+        """
         embedding, features = self.trunk(_batch(views))
-        appearance = self.appearance(_batch(wide), features).numpy()[:, self.order]
-        return quantised(F.normalize(embedding).numpy() / self.step), quantised(appearance)
+        appearance = self.appearance(_batch(wide), features).float().numpy()[:, self.order]
+        return quantised(F.normalize(embedding.float()).numpy() / self.step), quantised(appearance)
 
 
 def quantised(values: Floats) -> npt.NDArray[np.int32]:
     """Return values rounded half up to codes -15..15."""
-    return np.clip(np.floor(values + 0.5), -CODE_TOP, CODE_TOP).astype(np.int32)
+    codes: npt.NDArray[np.int32] = np.clip(np.floor(values + 0.5), -CODE_TOP, CODE_TOP).astype(np.int32)
+    return codes
 
 
 def views(pixels: Pixels, matrices: list[npt.NDArray[np.float64]]) -> tuple[Pixels, Pixels]:
@@ -85,10 +89,15 @@ def _batch(views: Pixels) -> Tensor:
 
 
 def _loaded(model: nn.Module, tensors: dict[str, npt.NDArray[Any]]) -> None:
-    model.load_state_dict({k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v) for k, v in tensors.items()})
+    model.load_state_dict(
+        {
+            k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v)
+            for k, v in tensors.items()
+        }
+    )
     model.eval().requires_grad_(False)
     fuse(model)
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def fuse(model: nn.Module) -> None:

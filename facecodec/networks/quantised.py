@@ -1,7 +1,7 @@
-"""Training twins of the integer layers of ``exact``: float convolutions whose activations live on an integer grid.
+"""Training twins of the integer layers of ``exact``: float convolutions with activations on an integer grid.
 
 An activation is an integer 0..511 that stands for itself / 64.  The twin clamps to that range and, once
-``rounding`` is on, rounds to that grid with a straight-through gradient.  ``frozen`` turns a layer into the
+``rounding`` is on, rounds to that grid with a straight-through gradient.  ``frozen`` makes of a layer the
 integers that ``exact.Layer`` runs, choosing for each channel the largest shift that the proof of range allows.
 """
 
@@ -45,9 +45,14 @@ def set_rounding(model: nn.Module, on: bool) -> None:
 
 
 def frozen(
-    layer: nn.Conv2d, *, input_bound: int | np.ndarray, input_step: float = STEP, output_step: float = STEP, top: int = 32767
+    layer: nn.Conv2d,
+    *,
+    input_bound: int | np.ndarray,
+    input_step: float = STEP,
+    output_step: float = STEP,
+    top: int = 32767,
 ) -> dict[str, np.ndarray]:
-    """Return the integers ``weight`` (O, C, k, k), ``bias`` (O,) int32 and ``shift`` (O,) uint8 of a convolution.
+    """Return the integers of a convolution: ``weight`` (O, C, k, k), ``bias`` int32 (O,), ``shift`` uint8 (O,).
 
     ``input_bound`` is the largest magnitude of an input, a number or (C,); steps are the real values of one
     integer unit of input and output; ``top`` is the largest magnitude of a stored weight.

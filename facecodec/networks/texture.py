@@ -4,7 +4,7 @@
     z_hat, prediction   -> prior -> mean and scale of y
     y_hat, prediction   -> g_s -> residual to add to the prediction
 
-The prediction enters the prior and g_s through the same ``Context``, so the base layer is the first hyperprior.
+The prediction enters the prior and g_s through one ``Context``: the base layer is the first hyperprior.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ class Texture(nn.Module):
         """
         y, z = self.analysis(picture, prediction)
         noisy = z + torch.rand_like(z) - 0.5 if self.training else z.round()
-        bits = interval_bits(noisy, self.hyper_scale.exp()[None, :, None, None], torch.ones_like(z)).sum((1, 2, 3))
+        bits = interval_bits(noisy, self.hyper_scale.exp()[None, :, None, None], torch.ones_like(z)).sum(
+            (1, 2, 3)
+        )
         z_hat = snapped(z, 1.0).clamp(-HYPER_TOP, HYPER_TOP)
         at_8, at_16 = self.context(prediction)
         mean, index = self.prior(z_hat, at_16)
@@ -205,9 +207,11 @@ def interval_bits(value: Tensor, sigma: Tensor, width: Tensor) -> Tensor:
 
 
 def conditional_mean(cell: Tensor, sigma: Tensor, width: Tensor) -> Tensor:
-    """Return the mean of a normal of scale ``sigma`` within ``width`` around ``cell``; the centre where that is flat."""
+    """Return the mean of a normal of scale ``sigma`` within ``width`` around ``cell``, or the far tail's centre."""
     low, high = (cell - width / 2) / sigma, (cell + width / 2) / sigma
-    mass = torch.special.ndtr(-low.abs().minimum(high.abs())) - torch.special.ndtr(-low.abs().maximum(high.abs()))
+    mass = torch.special.ndtr(-low.abs().minimum(high.abs())) - torch.special.ndtr(
+        -low.abs().maximum(high.abs())
+    )
     density = (torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)) / math.sqrt(2 * math.pi)
     mean = sigma * density / mass.clamp_min(1e-7)
     return torch.where(cell == 0, torch.zeros_like(cell), torch.where(mass > 1e-6, mean, cell))

@@ -35,7 +35,9 @@ def degraded(rng: np.random.Generator, view: Pixels) -> Pixels:
         gamma, gain = np.exp(rng.normal(0, 0.35)), np.exp(rng.normal(0, 0.3))
         levels = np.clip(255 * gain * (np.arange(256) / 255) ** gamma, 0, 255)
         tint = np.exp(rng.normal(0, 0.06, 3))
-        x = np.stack([np.clip(levels * t, 0, 255).astype(np.uint8)[x[..., c]] for c, t in enumerate(tint)], -1)
+        x = np.stack(
+            [np.clip(levels * t, 0, 255).astype(np.uint8)[x[..., c]] for c, t in enumerate(tint)], -1
+        )
     if rng.random() < 0.3:
         size = int(rng.integers(28, 90))
         small = cv2.resize(x, (size, size), interpolation=cv2.INTER_AREA)
@@ -47,7 +49,7 @@ def degraded(rng: np.random.Generator, view: Pixels) -> Pixels:
         x = np.clip(x + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         _, encoded = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 80))])
-        x = cv2.imdecode(encoded, cv2.IMREAD_COLOR).astype(np.uint8)
+        x = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     if rng.random() < 0.1:
         height, width = (int(v) for v in rng.integers(10, 50, 2))
         top, left = int(rng.integers(0, x.shape[0] - height)), int(rng.integers(0, x.shape[1] - width))

@@ -68,6 +68,12 @@ def to_batch(views: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2).float()
 
 
+def loaded(teacher: Path) -> torch.nn.Module:
+    """Return a TorchScript recogniser in bfloat16."""
+    network: torch.nn.Module = torch.jit.load(teacher)  # type: ignore[no-untyped-call]
+    return network.to(torch.bfloat16).eval()
+
+
 def principal_axes(targets: Tensor) -> Tensor:
     """Return the (512, 256) leading principal axes of unit embeddings, by second moment about zero."""
     _, vectors = torch.linalg.eigh(targets.T.double() @ targets.double())
@@ -78,9 +84,9 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     """Distil ``teacher`` (TorchScript) into the trunk on the sets ``train-*`` of ``data``."""
     torch.manual_seed(0)
     folder = runs / "embedding"
-    network = torch.jit.load(teacher).to(torch.bfloat16).eval()
+    network = loaded(teacher)
     pool = Pool(open_sets(data, "train-*", runs / "cache"), network, folder / "pool")
-    model = Trunk().to(memory_format=torch.channels_last)
+    model = Trunk()
     run = Run(folder, model, minutes=minutes, rate=RATE, weight_decay=0.05)
     axes_file = folder / "axes.npy"
     if not axes_file.exists():

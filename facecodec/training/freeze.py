@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from facecodec.entropy import CODE_GROUP, CODE_TOP
 from facecodec.networks.embedding import EMBEDDING
-from facecodec.networks.preview import APPEARANCE, CODE_STEP
+from facecodec.networks.preview import CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.texture import LATENT_GAIN, LATENT_STEP, LATENT_TOP, Texture
 from facecodec.training import trees
 from facecodec.training.data import open_sets
 from facecodec.training.preview import IDENTITY_STEP, Base
 from facecodec.training.texture import BATCH, Crops
+from facecodec.training.views import previews
 
 Arrays = dict[str, np.ndarray]
 PRECISION = 14
@@ -78,7 +79,9 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     latent_step = LATENT_STEP / LATENT_GAIN
     tensors |= named("prior.mean", frozen(prior.mean, input_bound=TOP, output_step=latent_step))
     tensors |= named("prior.scale", frozen(prior.scale, input_bound=TOP, output_step=1 / 16))
-    tensors |= named("synthesis.enter", frozen(synthesis.enter, input_bound=LATENT_TOP, input_step=latent_step))
+    tensors |= named(
+        "synthesis.enter", frozen(synthesis.enter, input_bound=LATENT_TOP, input_step=latent_step)
+    )
     for name, module in synthesis.named_modules():
         if isinstance(module, nn.Conv2d) and name != "enter":
             tensors |= named(f"synthesis.{name}", frozen(module, input_bound=TOP))
@@ -99,7 +102,7 @@ def _codes(model: Base, pictures: Any, chosen: np.ndarray) -> tuple[np.ndarray, 
         pairs = [views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch]
         near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
         embedding, features = model.trunk(to_batch(near))
-        identities.append(quantised(nn.functional.normalize(embedding).numpy() / IDENTITY_STEP))
+        identities.append(quantised(nn.functional.normalize(embedding).numpy() / np.float32(IDENTITY_STEP)))
         appearances.append(quantised(model.appearance(to_batch(wide), features).numpy()))
     return np.concatenate(identities), np.concatenate(appearances)
 
@@ -114,7 +117,10 @@ def code_frequencies(codes: np.ndarray) -> np.ndarray:
 
 
 def verdicts(identity: np.ndarray) -> np.ndarray:
-    """Return (cosine, false match rate) in millionths, int32 (n, 2), by rising cosine, from different people's codes."""
+    """Return (cosine, false match rate) in millionths, int32 (n, 2), by rising cosine.
+
+    ``identity`` are the codes of different people.
+    """
     unit = identity / np.linalg.norm(identity, axis=1, keepdims=True)
     cosines = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
     thresholds = np.quantile(cosines, [1 - rate for rate in RATES])
@@ -124,7 +130,8 @@ def verdicts(identity: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def _texture_tables(model: Texture, runs: Path, data: Path) -> Arrays:
     cache = runs / "cache"
-    crops = Crops(open_sets(data, "train-*", cache), np.load(cache / "previews-train.npy", mmap_mode="r"), 7)
+    pictures = open_sets(data, "train-*", cache)
+    crops = Crops(pictures, previews(pictures, "train", cache), 7)
     hyper, offsets, scales = [], [], []
     for _ in range(CROP_BATCHES):
         picture, prediction = crops.batch(BATCH)
@@ -165,12 +172,23 @@ def write(weights: Path, name: str, tensors: Arrays) -> None:
     if path.exists() and path.read_bytes() != data:
         raise FileExistsError(f"{path} exists; a new training is a new version")
     path.write_bytes(data)
-    listed = [line for line in (sums.read_text() if sums.exists() else "").splitlines() if not line.endswith(f" {path.name}")]
-    sums.write_text("\n".join(sorted([*listed, f"{hashlib.sha256(data).hexdigest()}  {path.name}"], key=lambda l: l.split()[1])) + "\n")
+    listed = [
+        line
+        for line in (sums.read_text() if sums.exists() else "").splitlines()
+        if not line.endswith(f" {path.name}")
+    ]
+    sums.write_text(
+        "\n".join(
+            sorted(
+                [*listed, f"{hashlib.sha256(data).hexdigest()}  {path.name}"],
+                key=lambda line: line.split()[1],
+            )
+        )
+        + "\n"
+    )
 
 
 def freeze(*, runs: Path, weights: Path, data: Path, network: str, version: int) -> None:
     """Write the files of one network, ``preview`` (the whole base layer) or ``texture``."""
     torch.manual_seed(0)
     {"preview": freeze_base, "texture": freeze_texture}[network](runs, data, weights, version)
-

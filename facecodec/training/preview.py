@@ -1,6 +1,6 @@
-"""Train both tasks of the base layer at once: recognition and reconstruction over one trunk (TMM 2021, arXiv 2004.10043).
+"""Train both tasks of the base layer at once: recognition and reconstruction over one trunk.
 
-Starts from the trunk of ``fsc train embedding`` and goes on distilling it, through the quantiser too, while
+After TMM 2021, arXiv 2004.10043.  Starts from the trunk of ``fsc train embedding`` and goes on distilling it, through the quantiser too, while
 appearance analysis and generator learn to show the face from the codes alone.
 """
 
@@ -21,7 +21,7 @@ from facecodec.networks.quantised import set_rounding, snapped
 from facecodec.networks.texture import interval_bits
 from facecodec.training import augment
 from facecodec.training.data import Pictures, open_set, open_sets
-from facecodec.training.embedding import Pool, brightened, epochs, to_batch
+from facecodec.training.embedding import Pool, brightened, epochs, loaded, to_batch
 from facecodec.training.run import Run
 from facecodec.training.views import wide_views
 
@@ -37,10 +37,10 @@ ROUNDING_FROM = 0.6
 
 
 class Base(nn.Module):
-    """The base layer as trained: trunk, appearance analysis, generator, and the scales of the appearance codes."""
+    """The base layer as trained: trunk, appearance analysis, generator, scales of the appearance codes."""
 
     def __init__(self) -> None:
-        """Make all networks with fresh weights; ``appearance_scale`` is the log-scale of each appearance code."""
+        """Make all networks with fresh weights; ``appearance_scale`` is the log-scale of each code."""
         super().__init__()
         self.trunk = Trunk()
         self.appearance = AppearanceAnalysis()
@@ -48,7 +48,7 @@ class Base(nn.Module):
         self.appearance_scale = nn.Parameter(torch.zeros(APPEARANCE))
 
     def forward(self, views: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return unit embedding, its coded twin (N, 256), preview (N, 3, 64, 64) 0..255, appearance bits (N,)."""
+        """Return unit embedding and its coded twin (N, 256), preview (N, 3, 64, 64) 0..255, appearance bits (N,)."""
         embedding, features = self.trunk(views)
         embedding = F.normalize(embedding.float())
         identity = snapped(embedding / IDENTITY_STEP, 1.0).clamp(-CODE_TOP, CODE_TOP)
@@ -79,13 +79,16 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     """Train on the sets ``train-*`` of ``data``, going on from the run ``runs/embedding``."""
     torch.manual_seed(0)
     cache, source = runs / "cache", runs / "embedding"
-    network = torch.jit.load(teacher).to(torch.bfloat16).eval()
+    network = loaded(teacher)
     pool = WidePool(open_sets(data, "train-*", cache), network, source / "pool")
     axes = torch.from_numpy(np.load(source / "axes.npy"))
     model = Base()
-    start = {k.removeprefix("averaged."): v for k, v in load_file(source / "checkpoint.safetensors").items() if k.startswith("averaged.")}
+    start = {
+        k.removeprefix("averaged."): v
+        for k, v in load_file(source / "checkpoint.safetensors").items()
+        if k.startswith("averaged.")
+    }
     model.trunk.load_state_dict(start)
-    model = model.to(memory_format=torch.channels_last)
     run = Run(runs / "preview", model, minutes=minutes, rate=RATE, weight_decay=0.02)
     rng = np.random.default_rng(run.step)
     order = epochs(rng, len(pool.views), BATCH)
@@ -107,9 +110,13 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         rate = bits.mean()
         run.descend(distance + coarse + 4 * relation + PIXEL_WEIGHT * error + price * rate / 100, clip=5.0)
         price *= float(np.exp(0.02 * np.clip(rate.item() / APPEARANCE_BITS - 1, -1, 1)))
-        run.note(distance=distance.item(), coarse=coarse.item(), error=error.item(), bits=rate.item(), price=price)
+        run.note(
+            distance=distance.item(), coarse=coarse.item(), error=error.item(), bits=rate.item(), price=price
+        )
         if step % LOG_STEPS == LOG_STEPS - 1:
-            run.log(**(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {}))
+            run.log(
+                **(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {})
+            )
 
 
 def validation_views(pictures: Pictures, cache: Path) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -19,7 +20,10 @@ CHECKPOINT_SECONDS = 120.0
 AVERAGE_STEPS = 500
 
 
-class Run:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Run(Generic[Network]):
     """One training run in its own folder.
 
     ``model`` is trained with AdamW; ``averaged`` follows it by an exponential moving average and is what
@@ -28,18 +32,19 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, model: nn.Module, *, minutes: float, rate: float, weight_decay: float = 0.0
+        self, folder: Path, model: Network, *, minutes: float, rate: float, weight_decay: float = 0.0
     ) -> None:
         """Open the run in ``folder``, resuming from its checkpoint if there is one."""
         self.folder = folder
-        self.model = model
+        self.model: Network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = deepcopy(model).requires_grad_(False).eval()
         self.minutes = minutes
         self.rate = rate
         decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=rate
+            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=rate,
         )
         self.step = 0
         self.seconds = 0.0
@@ -86,7 +91,9 @@ class Run:
         self.note(gradient=norm.item())
         keep = min(1 - 1 / AVERAGE_STEPS, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for slow, fast in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+            for slow, fast in zip(
+                self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
+            ):
                 if slow.dtype.is_floating_point:
                     slow.lerp_(fast, 1 - keep)
                 else:

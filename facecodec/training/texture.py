@@ -18,7 +18,7 @@ from facecodec.networks.quantised import set_rounding
 from facecodec.networks.texture import Texture
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
-from facecodec.training.views import wide_to_picture
+from facecodec.training.views import previews, wide_to_picture
 
 SIDE = 128
 BATCH = 16
@@ -35,10 +35,10 @@ SHARE = {"utkface": 0.5, "imagenet-sample": 1.5, "bsds500": 1.5}
 class Crops:
     """Random crops with the prediction that the base layer would give for them."""
 
-    def __init__(self, pictures: Pictures, previews: np.ndarray, seed: int) -> None:
-        """Draw from ``pictures``; ``previews`` is uint8 (N, 64, 64, 3), one for each."""
+    def __init__(self, pictures: Pictures, shown: np.ndarray, seed: int) -> None:
+        """Draw from ``pictures``; ``shown`` are their previews, uint8 (N, 64, 64, 3)."""
         self.pictures = pictures
-        self.previews = previews
+        self.shown = shown
         self.rng = np.random.default_rng(seed)
         weight = np.array([SHARE.get(record["source"], 2.0) for record in pictures.records])
         self.chance = weight / weight.sum()
@@ -58,7 +58,7 @@ class Crops:
         left, top = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
         view = np.ascontiguousarray(picture[top : top + side, left : left + side])
         if side != SIDE:
-            view = cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            view = np.asarray(cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
         if not self.pictures.records[index]["faces"] or rng.random() < 0.08:
             prediction = np.full_like(view, 128)
         else:
@@ -68,7 +68,7 @@ class Crops:
                 [matrix[:, :2] * scale, (matrix[:, 2] - [left, top] + 0.5) * scale - 0.5]
             )
             prediction = cv2.warpAffine(
-                np.asarray(self.previews[index]), matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE
+                np.asarray(self.shown[index]), matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE
             )
         if rng.random() < 0.5:
             view, prediction = view[:, ::-1], prediction[:, ::-1]
@@ -76,17 +76,17 @@ class Crops:
 
 
 def train(*, data: Path, runs: Path, minutes: float) -> None:
-    """Train on the sets ``train-*`` and ``scenes`` of ``data``, with the previews in ``runs/cache``."""
+    """Train on the sets ``train-*`` and ``scenes`` of ``data``, with the previews of the newest base weights."""
     torch.manual_seed(0)
     cache = runs / "cache"
     faces, scenes = open_sets(data, "train-*", cache), open_sets(data, "scenes", cache)
-    previews = np.load(cache / "previews-train.npy", mmap_mode="r")
     blank = np.full((1, 64, 64, 3), 128, np.uint8)
-    model = Texture().to(memory_format=torch.channels_last)
+    model = Texture()
     run = Run(runs / "texture", model, minutes=minutes, rate=RATE)
-    crops = Crops(faces, previews, run.step)
+    crops = Crops(faces, previews(faces, "train", cache), run.step)
     background = Crops(scenes, np.broadcast_to(blank, (len(scenes), 64, 64, 3)), run.step)
-    validation = Crops(open_sets(data, "val", cache), np.load(cache / "previews-val.npy"), 1).batch(48)
+    held_out = open_sets(data, "val", cache)
+    validation = Crops(held_out, previews(held_out, "val", cache), 1).batch(48)
     for step in run.steps():
         set_rounding(model, run.progress > ROUNDING_FROM)
         model.train()
@@ -104,7 +104,9 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
         run.descend(loss, clip=2.0)
         run.note(loss=loss.item(), bits=rate.mean().item(), error=error.mean().item())
         if step % LOG_STEPS == LOG_STEPS - 1:
-            run.log(**(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {}))
+            run.log(
+                **(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {})
+            )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Grow the refinement trees: frequencies, values and ranks from what the latents of training pictures did."""
+"""Grow the refinement trees: frequencies, values and ranks from what training latents did."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def grow(offsets: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _density(seen: np.ndarray, sigma: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return points and masses of a distribution over the range of a tree: seen counts, shaped inside a step by a normal."""
+    """Return points and masses of a distribution over a tree: seen counts, shaped inside a step by a normal."""
     top = (3**depth - 1) // 2
     points = (np.arange((2 * top + 1) * FINE) + 0.5) / FINE - top - 0.5
     normal = np.exp(-0.5 * (points / sigma) ** 2) + 1e-9
@@ -99,7 +99,9 @@ def _rank(root: Node, rank: np.ndarray, steepest: float) -> None:
     def hull(node: Node) -> tuple[float, float]:
         error, bits = _gain(node)
         below = sorted(
-            (hull(child) for child in node.children if child.children), key=lambda g: g[0] / g[1], reverse=True
+            (hull(child) for child in node.children if child.children),
+            key=lambda g: g[0] / g[1],
+            reverse=True,
         )
         for more_error, more_bits in below:
             if more_error / more_bits > error / bits:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from facecodec import faces
+from facecodec import base_layer, faces, weights
+from facecodec.networks import encoder, exact_torch
 from facecodec.training.data import Pictures
 
 
 def wide_views(pictures: Pictures, path: Path) -> np.ndarray:
-    """Return uint8 (N, 64, 64, 3) views of the largest face of each picture (grey where none), kept at ``path``."""
+    """Return uint8 (N, 64, 64, 3) views of each picture's largest face (grey where none), kept at ``path``."""
     size = faces.WIDE_PIXELS
     if not path.exists():
         partial = path.with_suffix(".part")
@@ -22,7 +24,7 @@ def wide_views(pictures: Pictures, path: Path) -> np.ndarray:
             views[index] = faces.crop(pictures.picture(index), matrix, size, faces.WIDE_EXTENT)
         views.flush()
         partial.rename(path)
-    return np.load(path, mmap_mode="r")
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def wide_to_picture(landmarks: np.ndarray) -> np.ndarray:
@@ -31,3 +33,28 @@ def wide_to_picture(landmarks: np.ndarray) -> np.ndarray:
     start = faces.FRAME / 2 - faces.WIDE_EXTENT / 2 + unit / 2 - 0.5
     matrix = faces.similarity(landmarks)
     return np.column_stack([matrix[:, :2] * unit, matrix[:, :2] @ np.array([start, start]) + matrix[:, 2]])
+
+
+def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
+    """Return the previews uint8 (N, 64, 64, 3) that the newest base layer shows, kept in ``cache``.
+
+    ``name`` is that of the set of pictures; pictures without a face are grey.
+    """
+    base = weights.newest("base")
+    model, network = base_layer.load(base), encoder.face_encoder(base.replace("base", "trunk"))
+    path = cache / f"previews-{name}-{model.id.hex()}.npy"
+    if not path.exists():
+        shown = np.full((len(pictures), faces.WIDE_PIXELS, faces.WIDE_PIXELS, 3), 128, np.uint8)
+        chosen = np.array(pictures.with_faces())
+        for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
+            pairs = [
+                encoder.views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch
+            ]
+            near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
+            with torch.autocast("cpu", torch.bfloat16):
+                identity, appearance = network.codes(near, wide)
+            shown[batch] = base_layer.previews(identity, appearance, model, exact_torch.conv2d)
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, shown)
+        partial.rename(path)
+    return np.asarray(np.load(path, mmap_mode="r"))
