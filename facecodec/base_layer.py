@@ -16,13 +16,12 @@ import numpy.typing as npt
 from . import exact, weights
 from .entropy import CODE_GROUP, CODE_TOP, code_groups, read_codes, tables
 from .errors import CorruptError, TruncatedError, UnsupportedError
-from .exact import Conv2d, Layer, conv2d
+from .exact import ACTIVATION_TOP, Conv2d, Layer, conv2d
 from .geometry import Geometry
 from .rans import Decoder, Table, encode
 
 IDENTITY = 256
 APPEARANCE = 128
-ACTIVATION_TOP = 511
 ALIGNED = 1
 GEOMETRY_BYTES = 8
 
@@ -54,10 +53,10 @@ UPSAMPLED = (0, 1, 3)
 def load(name: str) -> BaseModel:
     """Return the base model ``name``, its layers proved exact; raises WeightsError."""
     model = weights.load(name)
-    start = layer(model, "start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP)
+    start = model.layer( "start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP)
     layers, channels = [], start.weight.shape[0] // 16
     for index in range(5):
-        layers.append(layer(model, f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
+        layers.append(model.layer( f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
         channels = layers[-1].weight.shape[0]
     return BaseModel(
         name,
@@ -66,24 +65,8 @@ def load(name: str) -> BaseModel:
         tables(model.integers("appearance.frequencies", (APPEARANCE // CODE_GROUP, 2 * CODE_TOP + 1)), "appearance"),
         start,
         tuple(layers),
-        layer(model, "finish", channels, ACTIVATION_TOP, 0, 255),
+        model.layer( "finish", channels, ACTIVATION_TOP, 0, 255),
         model.integers("verdicts", (-1, 2)).astype(np.int64),
-    )
-
-
-def layer(
-    model: weights.Model, name: str, inputs: int, bound: int | npt.NDArray[Any], lo: int, hi: int, stride: int = 1
-) -> Layer:
-    """Return the layer ``name`` of a model file after its proof of range; raises WeightsError."""
-    return Layer.from_integers(
-        model.integers(f"{name}.weight", (-1, inputs, -1, -1)),
-        model.integers(f"{name}.bias", (-1,)),
-        model.integers(f"{name}.shift", (-1,)),
-        input_bound=bound,
-        lo=lo,
-        hi=hi,
-        stride=stride,
-        name=f"{model.name} {name}",
     )
 
 

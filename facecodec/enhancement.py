@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import exact, weights
-from .base_layer import ACTIVATION_TOP, layer
 from .entropy import CODE_TOP, INNER, LEAF, NODES, Trees, depth_of, tables, trit_of
 from .errors import CorruptError
-from .exact import Conv2d, Layer, Map, conv2d
+from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .rans import EmbeddedDecoder, Group, Table
 
 STRIDE = 16
@@ -54,7 +53,7 @@ def load(name: str) -> TextureModel:
     layers: dict[str, Layer] = {}
 
     def add(key: str, inputs: int, bound: int, lo: int, hi: int, stride: int = 1) -> int:
-        layers[key] = layer(model, key, inputs, bound, lo, hi, stride)
+        layers[key] = model.layer(key, inputs, bound, lo, hi, stride)
         return layers[key].weight.shape[0]
 
     def activated(key: str, inputs: int, bound: int = ACTIVATION_TOP, stride: int = 1) -> int:

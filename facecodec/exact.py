@@ -23,6 +23,9 @@ LIMIT = 1 << 24
 
 MAX_SHIFT = 24
 
+ACTIVATION_TOP = 511
+"""The largest activation of the networks between their layers."""
+
 _COLUMNS = 1 << 18
 """Floats gathered for one matrix product; 2^16 to 2^20 are equally fast (measured), and memory is bounded."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import WeightsError
+from .exact import Layer
 
 SUMS = "SHA256SUMS"
 
@@ -38,10 +39,27 @@ class Model:
     def integers(self, key: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return an integer tensor after checking its shape (-1 matches any length)."""
         tensor = self[key]
-        fits = len(shape) == tensor.ndim and all(a in (-1, b) for a, b in zip(shape, tensor.shape, strict=True))
+        fits = len(shape) == tensor.ndim and all(
+            a in (-1, b) for a, b in zip(shape, tensor.shape, strict=True)
+        )
         if tensor.dtype.kind not in "iu" or not fits:
             raise WeightsError(f"{self.name}: {key} is {tensor.dtype}{tensor.shape}, not integers {shape}")
         return tensor
+
+    def layer(
+        self, name: str, inputs: int, bound: int | npt.NDArray[Any], lo: int, hi: int, stride: int = 1
+    ) -> Layer:
+        """Return the layer ``name`` after its proof of range; raises WeightsError."""
+        return Layer.from_integers(
+            self.integers(f"{name}.weight", (-1, inputs, -1, -1)),
+            self.integers(f"{name}.bias", (-1,)),
+            self.integers(f"{name}.shift", (-1,)),
+            input_bound=bound,
+            lo=lo,
+            hi=hi,
+            stride=stride,
+            name=f"{self.name} {name}",
+        )
 
 
 def folder() -> Path:
