@@ -123,8 +123,29 @@ def encode(
     return written(latents.words(round(quality / 100 * latents.model.trees.last_rank)))
 
 
+def embed(image: Pixels | Image, *, aligned: bool = False) -> npt.NDArray[np.float32]:
+    """Return float embeddings (N, 256), of unit norm, of the faces of a picture, in the order of its file.
+
+    ``image`` and ``aligned`` are as for ``encode``.  Raises ImageError and WeightsError.
+    """
+    from .networks import encoder
+
+    pixels = _pixels(image)
+    height, width = pixels.shape[:2]
+    places = _places(pixels, aligned)
+    if not places:
+        return np.empty((0, base_layer.IDENTITY), np.float32)
+    near, _ = encoder.views(pixels, [_matrix(place, width, height) for place in places])
+    return encoder.face_encoder(weights.newest("base").replace("base", "trunk")).embed(near)
+
+
 def _pixels(image: Pixels | Image) -> Pixels:
-    pixels = np.asarray(image if isinstance(image, np.ndarray) else image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        pixels = image
+    else:
+        from . import images
+
+        pixels = images.convert(image).pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"a picture is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
     if not MIN_SIDE <= min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MAX_SIDE:
@@ -143,19 +164,26 @@ def _matrix(place: Geometry | None, width: int, height: int) -> npt.NDArray[np.f
     return np.column_stack([matrix[:, :2], matrix @ (0.5, 0.5, 1) - 0.5])
 
 
+def _places(pixels: Pixels, aligned: bool) -> tuple[Geometry | None, ...]:
+    """Return where the faces of a picture lie, as its file says it."""
+    from . import faces
+
+    if aligned:
+        return (None,)
+    height, width = pixels.shape[:2]
+    found = [faces.similarity(face.landmarks) for face in faces.find(pixels)[:MAX_FACES]]
+    centred = [np.column_stack([m[:, :2], m @ (-0.5, -0.5, 1) + 0.5]) for m in found]
+    return tuple(Geometry.fit(matrix, width, height) for matrix in centred)
+
+
 def _faces(
     pixels: Pixels, base: str, aligned: bool
 ) -> tuple[base_layer.Faces, base_layer.Codes, npt.NDArray[np.float32]]:
     """Return the faces of a picture, their appearance codes and their float embeddings."""
-    from . import faces
     from .networks import encoder
 
     height, width = pixels.shape[:2]
-    places: tuple[Geometry | None, ...] = (None,)
-    if not aligned:
-        found = [faces.similarity(face.landmarks) for face in faces.find(pixels)[:MAX_FACES]]
-        centred = [np.column_stack([m[:, :2], m @ (-0.5, -0.5, 1) + 0.5]) for m in found]
-        places = tuple(Geometry.fit(matrix, width, height) for matrix in centred)
+    places = _places(pixels, aligned)
     if not places:
         empty = np.empty((0, base_layer.IDENTITY), np.int32)
         return base_layer.Faces((), empty), np.empty((0, base_layer.APPEARANCE), np.int32), empty.astype(np.float32)
