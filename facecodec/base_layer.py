@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import exact, weights
 from .entropy import CODE_GROUP, CODE_TOP, code_groups, read_codes, tables
-from .errors import CorruptError, TruncatedError, UnsupportedError
+from .errors import CorruptError, UnsupportedError
 from .exact import ACTIVATION_TOP, Conv2d, Layer, conv2d
 from .geometry import Geometry
 from .rans import Decoder, Table, encode
@@ -53,26 +53,31 @@ UPSAMPLED = (0, 1, 3)
 def load(name: str) -> BaseModel:
     """Return the base model ``name``, its layers proved exact; raises WeightsError."""
     model = weights.load(name)
-    start = model.layer( "start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP)
+    start = model.layer("start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP)
     layers, channels = [], start.weight.shape[0] // 16
     for index in range(5):
-        layers.append(model.layer( f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
+        layers.append(model.layer(f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
         channels = layers[-1].weight.shape[0]
     return BaseModel(
         name,
         model.id,
-        tables(model.integers("identity.frequencies", (IDENTITY // CODE_GROUP, 2 * CODE_TOP + 1)), "identity"),
-        tables(model.integers("appearance.frequencies", (APPEARANCE // CODE_GROUP, 2 * CODE_TOP + 1)), "appearance"),
+        tables(
+            model.integers("identity.frequencies", (IDENTITY // CODE_GROUP, 2 * CODE_TOP + 1)), "identity"
+        ),
+        tables(
+            model.integers("appearance.frequencies", (APPEARANCE // CODE_GROUP, 2 * CODE_TOP + 1)),
+            "appearance",
+        ),
         start,
         tuple(layers),
-        model.layer( "finish", channels, ACTIVATION_TOP, 0, 255),
+        model.layer("finish", channels, ACTIVATION_TOP, 0, 255),
         model.integers("verdicts", (-1, 2)).astype(np.int64),
     )
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of a picture: where each lies, None for an aligned picture; identity codes (N, 256), -15..15."""
+    """The faces of a picture: where each lies, None if aligned; identity codes (N, 256), -15..15."""
 
     geometries: tuple[Geometry | None, ...]
     identity: Codes
@@ -86,9 +91,9 @@ def encode_faces(faces: Faces, model: BaseModel) -> bytes:
 
 
 def decode_faces(payload: bytes, model: BaseModel) -> Faces:
-    """Read the payload of the Faces section; raises TruncatedError, CorruptError or UnsupportedError."""
+    """Read the payload of the Faces section; raises CorruptError or UnsupportedError."""
     if len(payload) < 2:
-        raise TruncatedError("the faces section has no face count")
+        raise CorruptError("the faces section has no face count")
     flags, count = payload[0], payload[1]
     if flags & ~ALIGNED:
         raise UnsupportedError(f"the faces section has unknown flags {flags:#04x}")
@@ -100,7 +105,10 @@ def decode_faces(payload: bytes, model: BaseModel) -> Faces:
     geometries: tuple[Geometry | None, ...] = tuple(
         Geometry.unpack(payload[at : at + GEOMETRY_BYTES]) for at in range(2, start, GEOMETRY_BYTES)
     )
-    return Faces(geometries if count != 1 or geometries else (None,), _decode_codes(payload[start:], count, model.identity))
+    return Faces(
+        geometries if count != 1 or geometries else (None,),
+        _decode_codes(payload[start:], count, model.identity),
+    )
 
 
 def encode_appearance(codes: Codes, model: BaseModel) -> bytes:
@@ -123,8 +131,8 @@ def _decode_codes(words: bytes, count: int, coders: Sequence[Table]) -> Codes:
 def embeddings(identity: Codes) -> npt.NDArray[np.float32]:
     """Return unit embeddings float32 (N, 256) of identity codes (N, 256).
 
-    Codes divided by their Euclidean norm in binary64, then rounded to binary32: the same bits everywhere.  All
-    codes zero give the zero vector.
+    Codes divided by their Euclidean norm in binary64, then rounded to binary32: the same bits everywhere.
+    All codes zero give the zero vector.
     """
     codes = identity.astype(np.int64)
     norms = np.sqrt((codes * codes).sum(1, keepdims=True).astype(np.float64))
@@ -135,7 +143,7 @@ def embeddings(identity: Codes) -> npt.NDArray[np.float32]:
 def previews(
     identity: Codes, appearance: Codes, model: BaseModel, convolve: Conv2d = conv2d
 ) -> npt.NDArray[np.uint8]:
-    """Return the previews uint8 RGB (N, 64, 64, 3) of identity codes (N, 256) and appearance codes (N, 128)."""
+    """Return previews uint8 RGB (N, 64, 64, 3) of identity codes (N, 256) and appearance codes (N, 128)."""
     codes = np.concatenate([identity, appearance], 1).astype(np.float32)
     if not len(codes):
         return np.empty((0, 64, 64, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Files from the outside: decode, read features, account, cut, compare; no network of the encoder is run here."""
+"""Files from the outside: decode, read features, account, cut, compare; no network of the encoder runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import base_layer, container, enhancement, geometry, residual, weights
-from .container import Container, SectionType
-from .errors import CorruptError, FscError, TruncatedError, UnsupportedError
+from .container import Container, Section, SectionType
+from .errors import CorruptError, FscError, UnsupportedError
 from .exact import Conv2d, conv2d
 
 Pixels = npt.NDArray[np.uint8]
@@ -21,8 +21,8 @@ WORD = 4
 
 @dataclass(frozen=True)
 class Features:
-    """Who is where: ``embeddings`` float32 (N, 256) of unit norm, ``boxes`` float32 (N, 4), ``landmarks`` float32
-    (N, 5, 2), in pixels; ``model`` names the weights that embeddings must share to be compared.
+    """Who is where: ``embeddings`` float32 (N, 256) of unit norm, ``boxes`` float32 (N, 4), ``landmarks``
+    float32 (N, 5, 2), in pixels; ``model`` names the weights that embeddings must share to be compared.
     """
 
     embeddings: npt.NDArray[np.float32]
@@ -81,21 +81,25 @@ VERDICT_RATE = 1e-3
 def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> Picture:
     """Decode a file, or as much of it as there is.
 
-    ``layers`` "base" stops at the preview, "full" goes on.  ``convolve`` runs the integer layers: in numpy, or
-    ``networks.exact_torch.conv2d`` with the same result.  Raises StreamError, and WeightsError for an unknown
-    model.
+    ``layers`` "base" stops at the preview, "full" goes on.  ``convolve`` runs the integer layers: in numpy,
+    or ``networks.exact_torch.conv2d`` with the same result.  What is cut or damaged after the faces is left
+    out, and named in the notes.  Raises StreamError, and WeightsError for an unknown model.
     """
     if layers not in ("base", "full"):
         raise ValueError(f"layers are base or full, not {layers!r}")
     file = _parsed(data)
     model = _base_model(file)
     faces = base_layer.decode_faces(file.sections[0].payload, model)
-    pixels, notes = _base_picture(file, faces, model, convolve)
-    enhanced = file.find(SectionType.ENHANCEMENT)
-    if layers == "full" and enhanced:
-        pixels, more = _enhanced(pixels, enhanced, file.find(SectionType.RESIDUAL), convolve)
-        notes += more
-    return Picture(pixels, _features(file, faces, model), notes)
+    sections = _usable(file)
+    appearance = np.zeros((len(faces.identity), base_layer.APPEARANCE), np.int32)
+    if coded := sections.get(SectionType.APPEARANCE):
+        appearance = base_layer.decode_appearance(coded.payload, len(appearance), model)
+    pixels = predict(faces, appearance, model, file.width, file.height, convolve)
+    if layers == "full" and (enhanced := sections.get(SectionType.ENHANCEMENT)):
+        pixels = _enhanced(pixels, enhanced, convolve)
+    if layers == "full" and (exact := sections.get(SectionType.RESIDUAL)):
+        pixels = residual.decode(exact.payload, pixels)
+    return Picture(pixels, _features(file, faces, model), _findings(file))
 
 
 def features(data: bytes) -> Features:
@@ -120,12 +124,18 @@ def info(data: bytes) -> Info:
                 parts.append(Part(name, at, size))
                 at += size
     return Info(
-        container.VERSION, file.width, file.height, file.weights_id.hex(), count, tuple(parts), _findings(file)
+        container.VERSION,
+        file.width,
+        file.height,
+        file.weights_id.hex(),
+        count,
+        tuple(parts),
+        _findings(file),
     )
 
 
 def verify(data: bytes) -> tuple[str, ...]:
-    """Return what is wrong with a file, nothing if all is well; raises StreamError where not even the faces are."""
+    """Return what is wrong with a file, nothing if all is well; raises StreamError if its faces are."""
     file = _parsed(data)
     notes = _findings(file)
     return notes if notes else decode(data).notes
@@ -139,11 +149,7 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
     if len(data) <= max_bytes and not _findings(container.parse(data)):
         return data
     file = _parsed(data)
-    payloads = {
-        s.type: s.payload
-        for s in file.sections
-        if s.state == "verified" or (s.state == "cut" and s.type == SectionType.ENHANCEMENT)
-    }
+    payloads = {section_type: section.payload for section_type, section in _usable(file).items()}
     for dropped in (None, SectionType.RESIDUAL, SectionType.ENHANCEMENT, SectionType.APPEARANCE):
         if dropped == SectionType.ENHANCEMENT and dropped in payloads:
             short = fitted(file, payloads, payloads[dropped], max_bytes)
@@ -163,7 +169,7 @@ def strip(data: bytes, keep: str) -> bytes:
     if keep not in kept:
         raise ValueError(f"keep features or base, not {keep!r}")
     file = _parsed(data)
-    return _written(file, {s.type: s.payload for s in file.sections if s.type in kept[keep] and s.state == "verified"})
+    return _written(file, {t: section.payload for t, section in _usable(file).items() if t in kept[keep]})
 
 
 def compare(a: bytes, b: bytes) -> Comparison:
@@ -219,19 +225,6 @@ def _features(file: Container, faces: base_layer.Faces, model: base_layer.BaseMo
     )
 
 
-def _base_picture(
-    file: Container, faces: base_layer.Faces, model: base_layer.BaseModel, convolve: Conv2d
-) -> tuple[Pixels, tuple[str, ...]]:
-    """Return the prediction of the picture; without an appearance code, that of an average appearance."""
-    section = file.find(SectionType.APPEARANCE)
-    count, notes = len(faces.identity), _findings(file)
-    if section and section.state == "verified":
-        codes = base_layer.decode_appearance(section.payload, count, model)
-    else:
-        codes = np.zeros((count, base_layer.APPEARANCE), np.int32)
-    return predict(faces, codes, model, file.width, file.height, convolve), notes
-
-
 def predict(
     faces: base_layer.Faces,
     appearance: base_layer.Codes,
@@ -245,22 +238,24 @@ def predict(
     return geometry.place(previews, faces.geometries, width, height)
 
 
-def _enhanced(
-    prediction: Pixels, section: container.Section, exact: container.Section | None, convolve: Conv2d
-) -> tuple[Pixels, tuple[str, ...]]:
-    if section.state == "damaged":
-        return prediction, ()
+def _usable(file: Container) -> dict[int, Section]:
+    """Return the sections that count: those before the first cut or damaged one, and a cut enhancement."""
+    usable: dict[int, Section] = {}
+    for section in file.sections:
+        if section.state == "damaged" or (section.state == "cut" and section.type != SectionType.ENHANCEMENT):
+            break
+        usable[section.type] = section
+    return usable
+
+
+def _enhanced(prediction: Pixels, section: Section, convolve: Conv2d) -> Pixels:
     identifier, words = section.payload[:MODEL_ID_BYTES], section.payload[MODEL_ID_BYTES:]
-    if len(identifier) < MODEL_ID_BYTES:
-        if section.state == "cut":
-            return prediction, ()
-        raise CorruptError("the enhancement section has no model id")
-    model = enhancement.load(weights.named("texture", identifier))
-    whole = section.state == "verified"
-    pixels = enhancement.decode(words, prediction, model, convolve, whole=whole)
-    if not exact or exact.state != "verified":
-        return pixels, ()
-    return residual.decode(exact.payload, pixels), ()
+    if len(identifier) == MODEL_ID_BYTES:
+        model = enhancement.load(weights.named("texture", identifier))
+        return enhancement.decode(words, prediction, model, convolve)
+    if section.state == "cut":
+        return prediction
+    raise CorruptError("the enhancement section has no model id")
 
 
 def _written(file: Container, payloads: dict[int, bytes]) -> bytes:
@@ -280,7 +275,7 @@ def _findings(file: Container) -> tuple[str, ...]:
 
 def _face_head(payload: bytes) -> tuple[int, int]:
     if len(payload) < 2:
-        raise TruncatedError("the faces section has no face count")
+        raise CorruptError("the faces section has no face count")
     return payload[0], payload[1]
 
 
@@ -306,4 +301,3 @@ def _layout(section_type: int, flags: int, count: int, length: int) -> list[tupl
     if section_type == SectionType.RESIDUAL:
         return [("residual check", check), ("exact residual", length - check)]
     return [(f"optional section {section_type}", length)]
-

@@ -45,7 +45,7 @@ class _Latents:
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words decode to."""
-        return enhancement.decode(words, self.prediction, self.model, whole=False)
+        return enhancement.decode(words, self.prediction, self.model)
 
 
 def encode(
@@ -108,7 +108,9 @@ def encode(
             {**payloads, SectionType.ENHANCEMENT: latents.model.id + words, SectionType.RESIDUAL: exact},
         )
     if min_psnr is not None:
-        return written(_shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB"))
+        return written(
+            _shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB")
+        )
     if min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
@@ -186,7 +188,11 @@ def _faces(
     places = _places(pixels, aligned)
     if not places:
         empty = np.empty((0, base_layer.IDENTITY), np.int32)
-        return base_layer.Faces((), empty), np.empty((0, base_layer.APPEARANCE), np.int32), empty.astype(np.float32)
+        return (
+            base_layer.Faces((), empty),
+            np.empty((0, base_layer.APPEARANCE), np.int32),
+            empty.astype(np.float32),
+        )
     model = base_layer.load(base)
     network = encoder.face_encoder(base.replace("base", "trunk"))
     matrices = [_matrix(place, width, height) for place in places]

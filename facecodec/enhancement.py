@@ -1,4 +1,4 @@
-"""The enhancement layer: one embedded stream of latents <-> a refinement of the picture, given its prediction.
+"""The enhancement layer: one embedded stream of latents <-> a refinement of the picture, given a prediction.
 
 Latents are refined trit by trit in the order of their trees' ranks, so that every prefix of the stream is a
 picture.  Networks run in tiles, which bounds memory and changes no value.  Frozen: bitstream_spec.md,
@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import exact, weights
-from .entropy import CODE_TOP, INNER, LEAF, NODES, Trees, depth_of, tables, trit_of
-from .errors import CorruptError
+from .entropy import CODE_TOP, INNER, NODES, Trees, depth_of, tables, trit_of
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .rans import EmbeddedDecoder, Group, Table
 
@@ -54,7 +53,7 @@ def load(name: str) -> TextureModel:
 
     def add(key: str, inputs: int, bound: int, lo: int, hi: int, stride: int = 1) -> int:
         layers[key] = model.layer(key, inputs, bound, lo, hi, stride)
-        return layers[key].weight.shape[0]
+        return int(layers[key].weight.shape[0])
 
     def activated(key: str, inputs: int, bound: int = ACTIVATION_TOP, stride: int = 1) -> int:
         return add(key, inputs, bound, 0, ACTIVATION_TOP, stride)
@@ -89,7 +88,7 @@ def load(name: str) -> TextureModel:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """What is known of the latents before they are coded: mean int16 in 1/16 step and scale uint8, both (C, h, w)."""
+    """What is known of latents before coding: mean int16 in 1/16 step, scale uint8, both (C, h, w)."""
 
     mean: npt.NDArray[np.int16]
     scale: npt.NDArray[np.uint8]
@@ -107,9 +106,8 @@ def hyper_shape(height: int, width: int, model: TextureModel) -> tuple[int, int,
 
 
 def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Prior:
-    """Return the prior of the latents from the hyper-latent (Z, h/4, w/4), -15..15, and a padded prediction."""
+    """Return the prior of the latents from a hyper-latent (Z, h/4, w/4), -15..15, and a padded prediction."""
     pixels = np.ascontiguousarray(prediction.transpose(2, 0, 1))[None]
-    scales = len(model.trees.planes)
 
     def tile(z: Integers, blocks: Integers) -> npt.NDArray[np.int16]:
         layers = model.layers
@@ -129,9 +127,7 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
         halo=HALO // STRIDE,
         scales=[HYPER_STRIDE // STRIDE, 1],
     )[0]
-    mean, scale = both[: model.channels], both[model.channels :]
-    assert scale.max(initial=0) < scales
-    return Prior(mean, scale.astype(np.uint8))
+    return Prior(both[: model.channels], both[model.channels :].astype(np.uint8))
 
 
 def synthesise(
@@ -176,7 +172,9 @@ def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
     return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, ACTIVATION_TOP)
 
 
-def groups(hyper: Integers, latent: Integers, known: Prior, model: TextureModel, last_rank: int) -> list[Group]:
+def groups(
+    hyper: Integers, latent: Integers, known: Prior, model: TextureModel, last_rank: int
+) -> list[Group]:
     """Return what the stream codes, in order: the hyper-latent (Z, h, w), then trits of latents up to a rank.
 
     ``latent`` (C, h, w) are integers, the offset from the mean in steps, clipped to the range of each tree.
@@ -198,17 +196,13 @@ def groups(hyper: Integers, latent: Integers, known: Prior, model: TextureModel,
     return coded
 
 
-def decode(
-    words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d, *, whole: bool
-) -> Pixels:
+def decode(words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Pixels:
     """Return the picture (H, W, 3) that the words of a stream, or the first of them, make of its prediction.
 
-    A stream that ends inside the hyper-latent leaves the prediction as it is.  Where ``whole``, raises
-    CorruptError if the stream does not end as it should.
+    A stream that ends inside the hyper-latent leaves the prediction as it is.  Raises CorruptError if there
+    are words after its last symbol.
     """
     height, width = prediction.shape[:2]
-    if not words:
-        return prediction
     decoder = EmbeddedDecoder(words)
     shape = hyper_shape(height, width, model)
     planes: list[Integers] = []
@@ -220,8 +214,7 @@ def decode(
     base = padded(prediction)
     known = prior(hyper, base, model, convolve)
     node = model.trees.walk(known.scale.ravel(), _reader(decoder))
-    if whole:
-        decoder.finish()
+    decoder.finish()
     picture = synthesise(known, node.reshape(known.scale.shape), base, model, convolve)
     return np.ascontiguousarray(picture[:height, :width])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ CODE_GROUP = 8
 DEPTH = 5
 INNER = (3**DEPTH - 1) // 2
 NODES = (3 ** (DEPTH + 1) - 1) // 2
+MAX_SCALES = 256
+MAX_VALUE = 32_767
 LEAF = 255
 """The rank of a node that is not refined further."""
 
@@ -38,7 +41,7 @@ def tables(frequencies: Integers, name: str) -> tuple[Table, ...]:
 
 
 def code_groups(codes: Integers, coders: Sequence[Table]) -> list[Group]:
-    """Return the groups of codes (faces, 8 * tables), each -15..15: eight dimensions of all faces share a table."""
+    """Return the groups of codes (faces, 8 * tables), -15..15; eight dimensions of all faces share one."""
     return [
         (codes[:, CODE_GROUP * g : CODE_GROUP * (g + 1)].ravel() + CODE_TOP, table)
         for g, table in enumerate(coders)
@@ -46,7 +49,7 @@ def code_groups(codes: Integers, coders: Sequence[Table]) -> list[Group]:
 
 
 def read_codes(take: Callable[[int, Table], Integers], faces: int, coders: Sequence[Table]) -> Integers:
-    """Return the codes int32 (faces, 8 * tables) that ``take(count, table)`` gives, the inverse of ``code_groups``."""
+    """Return the codes int32 (faces, 8 * tables) that ``take(count, table)`` gives: undo ``code_groups``."""
     columns = [take(faces * CODE_GROUP, table).reshape(faces, CODE_GROUP) for table in coders]
     return np.concatenate(columns, 1) - CODE_TOP
 
@@ -57,20 +60,24 @@ class Trees:
 
     ``value`` int16 (scales, 364): what a node stands for, relative to the mean, in 1/16 step.  ``rank`` uint8
     (scales, 121): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``coders``:
-    the table of each inner node.  ``planes`` (scales,): depth of each tree.
+    the table of each (scale, inner node).  ``planes`` (scales,): depth of each tree.
     """
 
     value: npt.NDArray[np.int16]
     rank: npt.NDArray[np.uint8]
     planes: npt.NDArray[np.uint8]
-    coders: dict[int, Table]
+    coders: dict[tuple[int, int], Table]
 
     @classmethod
     def from_integers(cls, frequencies: Integers, value: Integers, rank: Integers, planes: Integers) -> Trees:
         """Check and arrange the stored integers; raises WeightsError."""
         scales = len(planes)
-        if planes.min() < 1 or planes.max() > DEPTH:
-            raise WeightsError("a refinement tree has an impossible depth")
+        if not 1 <= scales <= MAX_SCALES or planes.min() < 1 or planes.max() > DEPTH:
+            raise WeightsError("there are too many or too few refinement trees, or one of impossible depth")
+        if not (
+            -MAX_VALUE <= value.min() <= value.max() <= MAX_VALUE and 0 <= rank.min() <= rank.max() <= LEAF
+        ):
+            raise WeightsError("a value or a rank of a refinement tree is out of range")
         for scale in range(scales):
             inner = (3 ** int(planes[scale]) - 1) // 2
             parents = (np.arange(1, inner) - 1) // 3
@@ -80,7 +87,7 @@ class Trees:
                 raise WeightsError(f"the refinement tree of scale {scale} has ranks on leaves")
         where = np.argwhere(rank != LEAF)
         coders = tables(frequencies[where[:, 0], where[:, 1]], "refinement trees")
-        keys = (where[:, 0] * NODES + where[:, 1]).tolist()
+        keys = [(scale, node) for scale, node in where.tolist()]
         padded = np.full((scales, NODES), LEAF, np.uint8)
         padded[:, :INNER] = rank
         return cls(
@@ -100,8 +107,8 @@ class Trees:
     ) -> npt.NDArray[np.int16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
 
-        Rank by rank, within a rank by scale, then by node, then in order of position, ``trits(positions, table,
-        node)`` gives the trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
+        Rank by rank, within a rank by scale, then by node, then in order of position, ``trits(positions,
+        table, node)`` gives the trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
         """
         node = np.zeros(scale.size, np.int16)
         rank = self.rank[scale, 0]
@@ -109,14 +116,13 @@ class Trees:
             chosen = np.flatnonzero(rank == current)
             if not chosen.size:
                 continue
-            key = scale[chosen].astype(np.int32) * NODES + node[chosen]
+            key = scale[chosen] * np.uint16(INNER) + node[chosen].astype(np.uint16)
             order = np.argsort(key, kind="stable")
             chosen, key = chosen[order], key[order]
-            starts = np.flatnonzero(np.diff(key, prepend=-1))
-            for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), chosen.size], strict=True):
-                positions, state = chosen[start:stop], int(key[start])
-                at = state % NODES
-                given = trits(positions, self.coders[state], at)
+            changes = np.flatnonzero(key[1:] != key[:-1]) + 1
+            for start, stop in pairwise([0, *changes.tolist(), chosen.size]):
+                positions, (tree, at) = chosen[start:stop], divmod(int(key[start]), INNER)
+                given = trits(positions, self.coders[tree, at], at)
                 node[positions[: given.size]] = 3 * at + 1 + given
                 if given.size < positions.size:
                     return node
@@ -133,6 +139,7 @@ def depth_of(node: int) -> int:
 
 
 def trit_of(latent: Integers, planes: Integers, depth: int) -> Integers:
-    """Return the trit 0..2 that latents -(3^planes - 1)/2 .. +(3^planes - 1)/2 take after ``depth`` others."""
+    """Return the trit 0..2 that latents up to (3^planes - 1)/2 in magnitude take after ``depth`` others."""
     power = 3 ** planes.astype(np.int32)
-    return (latent + (power - 1) // 2) // (power // 3 ** (depth + 1)) % 3
+    trit: Integers = (latent + (power - 1) // 2) // (power // 3 ** (depth + 1)) % 3
+    return trit

@@ -4,8 +4,9 @@ A group is a run of symbols that share one table, and the unit of every call: th
 Both directions list groups in decode order.
 
 A plain stream is as short as can be: whoever reads it must know the number of its symbols, and have it whole.
-An embedded stream costs about two bytes more, and may be cut anywhere: its decoder knows which symbols are
-certain, and hands out those and no other. Damage can look like a cut, so a checksum has to tell them apart.
+An embedded stream costs about two bytes more, may hold fewer symbols than asked for, and may be cut anywhere:
+its decoder knows which symbols are certain, and hands out those and no other. Damage can look like a cut, so
+a checksum has to tell them apart.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ MAX_ALPHABET = 4096
 WORD_BYTES = 4
 
 _TOTALS = frozenset(1 << precision for precision in range(MIN_PRECISION, MAX_PRECISION + 1))
-_FULL = 1 << 32  # a state below this wants another word
-_EMBEDDED_START = np.array([0, 1], np.uint32)  # the coder's form of the state 2^32
+_FULL = 1 << 32  # the state an embedded stream starts from; one below wants another word
+_EMBEDDED_START = np.array([0, 1], np.uint32)  # the coder's form of that state
 _NOTHING = np.empty(0, np.int32)
 
 _AnsCoder = constriction.stream.stack.AnsCoder
@@ -98,35 +99,35 @@ class Decoder:
 class EmbeddedDecoder:
     """Reads an embedded stream, or the first bytes of one; CorruptError if they cannot be that.
 
-    `exhausted` is True once the stream is known to be cut and every certain symbol has been taken.
+    `exhausted` is True once every certain symbol has been taken.
     """
 
     def __init__(self, data: bytes) -> None:
         self._words = _words(data[: len(data) - len(data) % WORD_BYTES])
         self._coder = _AnsCoder(self._words)
-        self.exhausted = _starved(self._coder)
+        self.exhausted = _at_end(self._coder)
 
     def take(self, count: int, table: Table) -> NDArray[np.int32]:
-        """Return the next `count` symbols, int32, or fewer, down to none, where the stream is cut."""
+        """Return the next `count` symbols, int32, or fewer, down to none, where the stream ends."""
         if self.exhausted:
             return _NOTHING
         before = self._coder.pos()
         symbols: NDArray[np.int32] = self._coder.decode(table._model, count)
-        self.exhausted = _starved(self._coder)
+        self.exhausted = _at_end(self._coder)
         if not self.exhausted:
             return symbols
 
-        def starved_after(certain: int) -> bool:
+        def at_end_after(certain: int) -> bool:
             again = _AnsCoder(self._words)
             again.seek(*before)
             again.decode(table._model, certain)
-            return _starved(again)
+            return _at_end(again)
 
-        return symbols[: bisect_left(range(count), True, key=starved_after)]
+        return symbols[: bisect_left(range(count), True, key=at_end_after)]
 
     def finish(self) -> None:
-        """Raise CorruptError unless the stream is cut or the symbols taken are exactly those it holds."""
-        if not self.exhausted and self._coder.pos() != (0, _FULL):
+        """Raise CorruptError unless the stream has no more certain symbols than were taken."""
+        if not self.exhausted:
             raise CorruptError("the embedded stream does not end where its last symbol does")
 
 
@@ -146,6 +147,6 @@ def _words(data: bytes) -> NDArray[np.uint32]:
     return np.ascontiguousarray(np.frombuffer(data, "<u4")[::-1], np.uint32)
 
 
-def _starved(coder: Any) -> bool:
+def _at_end(coder: Any) -> bool:
     words, state = coder.pos()
-    return bool(words == 0 and state < _FULL)
+    return bool(words == 0 and state <= _FULL)

@@ -47,7 +47,7 @@ def plain_python_decode(words, tables):
     s = refill()
     symbols, certain = [], 0
     for c in tables:
-        certain += s >= 2**32
+        certain += s > 2**32 or bool(words)
         q = s % 2**24
         symbols.append(bisect_right(c, q) - 1)
         s = (s >> 24) * (c[symbols[-1] + 1] - c[symbols[-1]]) + q - c[symbols[-1]]
@@ -116,11 +116,13 @@ def test_an_embedded_stream_is_the_one_of_the_specification_and_decodes(groups):
     assert words_of(data) == plain_python_encode(symbols, tables, 2**32)
     assert plain_python_decode(words_of(data), tables) == (symbols, len(symbols), (0, 2**32))
     decoder = EmbeddedDecoder(data)
+    assert decoder.exhausted == (not symbols)
     for run, table in with_tables(groups):
         taken = decoder.take(len(run), table)
         assert taken.dtype == np.int32
         assert taken.tolist() == run.tolist()
-    assert not decoder.exhausted
+    assert decoder.exhausted
+    assert decoder.take(9, Table(np.array([4000, 96]))).size == 0
     decoder.finish()
 
 
@@ -129,7 +131,7 @@ def test_every_cut_of_an_embedded_stream_gives_the_certain_symbols(groups):
     symbols, tables = flat(groups)
     data = encode_embedded(with_tables(groups))
     previous = 0
-    for size in range(len(data)):
+    for size in range(len(data) + 1):
         decoder = EmbeddedDecoder(data[:size])
         taken = [
             int(symbol) for run, table in with_tables(groups) for symbol in decoder.take(len(run), table)
