@@ -93,7 +93,7 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         first = np.arange(0, len(pool.indices), max(1, len(pool.indices) // 4000))
         np.save(axes_file, principal_axes(pool.batch(first)[1]).numpy())
     axes = torch.from_numpy(np.load(axes_file))
-    rng = np.random.default_rng(run.step)
+    rng = np.random.default_rng([run.step, run.worker])
     order = epochs(rng, len(pool.views), BATCH)
     for step in run.steps():
         views, targets = pool.batch(next(order))

@@ -26,10 +26,10 @@ from facecodec.training.run import Run
 from facecodec.training.views import wide_views
 
 BATCH = 64
-RATE = 1e-3
-IDENTITY_STEP = 0.075
+RATE = 8e-4
+IDENTITY_STEP = 0.09
 CODE_TOP = 15
-APPEARANCE_BITS = 430.0
+APPEARANCE_BITS = 420.0
 PIXEL_WEIGHT = 4.0
 LOG_STEPS = 100
 EVALUATE_STEPS = 500
@@ -90,7 +90,8 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     }
     model.trunk.load_state_dict(start)
     run = Run(runs / "preview", model, minutes=minutes, rate=RATE, weight_decay=0.02)
-    rng = np.random.default_rng(run.step)
+    torch.manual_seed(run.step * 16 + run.worker)
+    rng = np.random.default_rng([run.step, run.worker])
     order = epochs(rng, len(pool.views), BATCH)
     validation = validation_views(open_set(data, "val", cache), cache)
     price = 1e-3

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ class Run(Generic[Network]):
 
     ``model`` is trained with AdamW; ``averaged`` follows it by an exponential moving average and is what
     gets exported.  Progress is the share of ``minutes`` spent, counted over all sessions of the run, and
-    drives a cosine schedule, so an interrupted run goes on where it stopped.
+    drives a cosine schedule, so an interrupted run goes on where it stopped.  Within a process group the
+    workers share each step: gradients are averaged, and worker 0 keeps the time, the log and the checkpoint.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Run(Generic[Network]):
             [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=rate,
         )
+        self.worker = dist.get_rank() if dist.is_initialized() else 0
         self.step = 0
         self.seconds = 0.0
         self.sums: dict[str, float] = {}
@@ -74,7 +77,7 @@ class Run(Generic[Network]):
             yield self.step
             self.step += 1
             now = time.monotonic()
-            self.seconds += now - last
+            self.seconds = self._agreed(self.seconds + now - last)
             last = now
             if now - saved > CHECKPOINT_SECONDS:
                 self.save()
@@ -85,6 +88,11 @@ class Run(Generic[Network]):
         """Take one optimiser step down ``loss`` with the gradient norm clipped, and move the average."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if dist.is_initialized():
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= dist.get_world_size()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -108,6 +116,8 @@ class Run(Generic[Network]):
 
     def log(self, **extra: float) -> None:
         """Write one line with the means since the last one to ``log.jsonl`` and to standard output."""
+        if self.worker:
+            return
         means = {name: round(value / max(1, self.counted), 5) for name, value in self.sums.items()}
         line = {"step": self.step, "minutes": round(self.seconds / 60, 2), **means, **extra}
         self.sums, self.counted = {}, 0
@@ -117,6 +127,8 @@ class Run(Generic[Network]):
 
     def save(self) -> None:
         """Write the checkpoint atomically."""
+        if self.worker:
+            return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
@@ -129,8 +141,19 @@ class Run(Generic[Network]):
         )
         partial.replace(self.checkpoint)
 
+    @staticmethod
+    def _agreed(seconds: float) -> float:
+        """Return what worker 0 says."""
+        if not dist.is_initialized():
+            return seconds
+        told = torch.tensor([seconds], dtype=torch.float64)
+        dist.broadcast(told, 0)
+        return float(told)
+
     def _load(self) -> None:
-        model, averaged, states = {}, {}, {}
+        model: dict[str, Tensor] = {}
+        averaged: dict[str, Tensor] = {}
+        states: dict[int, dict[str, Tensor]] = {}
         with safe_open(self.checkpoint, "pt") as file:
             metadata = file.metadata()
             for key in file.keys():  # noqa: SIM118

@@ -27,6 +27,8 @@ FINEST = 0.05
 DEPTH = 2.7
 LOG_STEPS = 100
 EVALUATE_STEPS = 1000
+PRICE_STEPS = 1500
+"""Steps over which bits come to their full price: a decoder must first learn to use what it is sent."""
 ROUNDING_FROM = 0.7
 SHARE = {"utkface": 0.5, "imagenet-sample": 1.5, "bsds500": 1.5}
 """Chance of a source relative to the sharp portraits, so that detail and variety decide."""
@@ -35,7 +37,7 @@ SHARE = {"utkface": 0.5, "imagenet-sample": 1.5, "bsds500": 1.5}
 class Crops:
     """Random crops with the prediction that the base layer would give for them."""
 
-    def __init__(self, pictures: Pictures, shown: np.ndarray, seed: int) -> None:
+    def __init__(self, pictures: Pictures, shown: np.ndarray, seed: int | list[int]) -> None:
         """Draw from ``pictures``; ``shown`` are their previews, uint8 (N, 64, 64, 3)."""
         self.pictures = pictures
         self.shown = shown
@@ -83,8 +85,9 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     blank = np.full((1, 64, 64, 3), 128, np.uint8)
     model = Texture()
     run = Run(runs / "texture", model, minutes=minutes, rate=RATE)
-    crops = Crops(faces, previews(faces, "train", cache), run.step)
-    background = Crops(scenes, np.broadcast_to(blank, (len(scenes), 64, 64, 3)), run.step)
+    torch.manual_seed(run.step * 16 + run.worker)
+    crops = Crops(faces, previews(faces, "train", cache), [run.step, run.worker])
+    background = Crops(scenes, np.broadcast_to(blank, (len(scenes), 64, 64, 3)), [run.step, run.worker])
     held_out = open_sets(data, "val", cache)
     validation = Crops(held_out, previews(held_out, "val", cache), 1).batch(48)
     for step in run.steps():
@@ -100,7 +103,8 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
             )
         error = (decoded - pictures).square().mean((1, 2, 3))
         rate = bits / SIDE**2
-        loss = ((rate + FINEST / width.square() * error) * width.sqrt()).mean()
+        price = min(1.0, 0.05 + step / PRICE_STEPS)
+        loss = ((price * rate + FINEST / width.square() * error) * width.sqrt()).mean()
         run.descend(loss, clip=2.0)
         run.note(loss=loss.item(), bits=rate.mean().item(), error=error.mean().item())
         if step % LOG_STEPS == LOG_STEPS - 1:
