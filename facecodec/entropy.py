@@ -8,16 +8,16 @@ the rank that says when a node is refined.  Frozen: bitstream_spec.md, "Base lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import WeightsError
-from .rans import Group, Table
+from .rans import Group, Table, Tables
 
 CODE_TOP = 15
 CODE_GROUP = 8
@@ -28,6 +28,8 @@ MAX_SCALES = 256
 MAX_VALUE = 32_767
 LEAF = 255
 """The rank of a node that is not refined further."""
+BATCH = 1 << 21
+"""Latents refined at once, at most; bounds memory, and changes nothing else."""
 
 Integers = npt.NDArray[Any]
 
@@ -59,14 +61,14 @@ class Trees:
     """The refinement trees of all scales.
 
     ``value`` int16 (scales, 364): what a node stands for, relative to the mean, in 1/16 step.  ``rank`` uint8
-    (scales, 121): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``coders``:
-    the table of each (scale, inner node).  ``planes`` (scales,): depth of each tree.
+    (scales, 121): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``planes``
+    uint8 (scales,): depth of each tree.  ``coders``: the table of each state; a state is 121 * scale + node.
     """
 
     value: npt.NDArray[np.int16]
     rank: npt.NDArray[np.uint8]
     planes: npt.NDArray[np.uint8]
-    coders: dict[tuple[int, int], Table]
+    coders: Tables
 
     @classmethod
     def from_integers(cls, frequencies: Integers, value: Integers, rank: Integers, planes: Integers) -> Trees:
@@ -85,61 +87,92 @@ class Trees:
                 raise WeightsError(f"the refinement tree of scale {scale} has ranks out of order")
             if (rank[scale, inner:] != LEAF).any():
                 raise WeightsError(f"the refinement tree of scale {scale} has ranks on leaves")
-        where = np.argwhere(rank != LEAF)
-        coders = tables(frequencies[where[:, 0], where[:, 1]], "refinement trees")
-        keys = [(scale, node) for scale, node in where.tolist()]
-        padded = np.full((scales, NODES), LEAF, np.uint8)
-        padded[:, :INNER] = rank
-        return cls(
-            value.astype(np.int16), padded, planes.astype(np.uint8), dict(zip(keys, coders, strict=True))
-        )
+        unused = np.array([4094, 1, 1])
+        try:
+            coders = Tables(np.where(rank[:, :, None] == LEAF, unused, frequencies).reshape(-1, 3))
+        except ValueError as error:
+            raise WeightsError(f"refinement trees: {error}") from None
+        return cls(value.astype(np.int16), rank.astype(np.uint8), planes.astype(np.uint8), coders)
+
+    @cached_property
+    def ranks(self) -> list[int]:
+        """All ranks of inner nodes, rising."""
+        ranks: list[int] = np.unique(self.rank[self.rank != LEAF]).tolist()
+        return ranks
 
     @property
     def last_rank(self) -> int:
         """The highest rank of any node."""
-        return int(self.rank[self.rank != LEAF].max())
+        return self.ranks[-1]
+
+    @cached_property
+    def first_child(self) -> Integers:
+        """The first child of the node of each state, uint16."""
+        return np.tile(3 * np.arange(INNER, dtype=np.uint16) + np.uint16(1), len(self.planes))
+
+    @cached_property
+    def child_rank(self) -> Integers:
+        """The ranks of the three children of each state, uint8 (states, 3)."""
+        padded = np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
+        return padded[:, 1:].reshape(-1, 3)
 
     def walk(
         self,
         scale: npt.NDArray[np.uint8],
-        trits: Callable[[npt.NDArray[np.intp], Table, int], Integers],
+        trits: Callable[[Integers, Integers], Integers],
         last_rank: int = LEAF - 1,
-    ) -> npt.NDArray[np.int16]:
+    ) -> npt.NDArray[np.uint16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
 
-        Rank by rank, within a rank by scale, then by node, then in order of position, ``trits(positions,
-        table, node)`` gives the trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
+        Rank by rank, within a rank by state, within a state by position, ``trits(positions, states)`` gives the
+        trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
         """
-        node = np.zeros(scale.size, np.int16)
-        rank = self.rank[scale, 0]
-        for current in range(last_rank + 1):
-            chosen = np.flatnonzero(rank == current)
-            if not chosen.size:
-                continue
-            key = scale[chosen] * np.uint16(INNER) + node[chosen].astype(np.uint16)
-            order = np.argsort(key, kind="stable")
-            chosen, key = chosen[order], key[order]
-            changes = np.flatnonzero(key[1:] != key[:-1]) + 1
-            for start, stop in pairwise([0, *changes.tolist(), chosen.size]):
-                positions, (tree, at) = chosen[start:stop], divmod(int(key[start]), INNER)
-                given = trits(positions, self.coders[tree, at], at)
-                node[positions[: given.size]] = 3 * at + 1 + given
-                if given.size < positions.size:
+        node = np.zeros(scale.size, np.uint16)
+        due = self.rank[:, 0][scale]
+        for rank in self.ranks:
+            if rank > last_rank:
+                break
+            chosen = np.flatnonzero(due == rank)
+            states = scale[chosen] * np.uint16(INNER) + node[chosen]
+            for batch in _batches(states):
+                positions, state = chosen[batch], states[batch]
+                given = trits(positions, state)
+                positions, state = positions[: given.size], state[: given.size]
+                node[positions] = self.first_child[state] + given
+                due[positions] = self.child_rank[state, given]
+                if given.size < batch.size:
                     return node
-            rank[chosen] = self.rank[scale[chosen], node[chosen]]
         return node
 
-
-def depth_of(node: int) -> int:
-    """Return how many trits lead to a node."""
-    depth, first = 0, 0
-    while node >= 3 * first + 1:
-        depth, first = depth + 1, 3 * first + 1
-    return depth
+    def trits(self, latents: Integers, states: Integers) -> Integers:
+        """Return the trit 0..2 of each latent at its state; one beyond its tree stays at its edge."""
+        scale, node = np.divmod(states, INNER)
+        return trit_of(latents, self.planes[scale], depth_of(node))
 
 
-def trit_of(latent: Integers, planes: Integers, depth: int) -> Integers:
-    """Return the trit 0..2 that latents up to (3^planes - 1)/2 in magnitude take after ``depth`` others."""
-    power = 3 ** planes.astype(np.int32)
-    trit: Integers = (latent + (power - 1) // 2) // (power // 3 ** (depth + 1)) % 3
+def _batches(states: Integers) -> Iterator[Integers]:
+    """Yield the indices that sort states, stably, not all at once if they are many."""
+    if states.size <= BATCH:
+        if states.size:
+            yield np.argsort(states, kind="stable")
+        return
+    for state in np.flatnonzero(np.bincount(states)):
+        for start in range(0, states.size, BATCH):
+            yield start + np.flatnonzero(states[start : start + BATCH] == state)
+
+
+def depth_of(node: Integers) -> Integers:
+    """Return how many trits lead to each of these nodes."""
+    return _DEPTHS[node]
+
+
+def trit_of(latent: Integers, planes: Integers, depth: Integers) -> Integers:
+    """Return the trit 0..2 that latents take after ``depth`` others; one beyond its tree stays at its edge."""
+    leaves = _POWERS[planes]
+    leaf = np.clip(latent + leaves // 2, 0, leaves - 1)
+    trit: Integers = leaf // _POWERS[planes - depth - 1] % 3
     return trit
+
+
+_POWERS = 3 ** np.arange(DEPTH + 1)
+_DEPTHS = np.repeat(np.arange(DEPTH + 1), _POWERS)
