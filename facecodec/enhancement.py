@@ -7,7 +7,6 @@ picture.  Networks run in tiles, which bounds memory and changes no value.  Froz
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import exact, weights
-from .entropy import CODE_TOP, INNER, NODES, Trees, depth_of, tables, trit_of
+from .entropy import CODE_TOP, INNER, NODES, Trees, tables
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .rans import EmbeddedDecoder, Group, Table
 
@@ -182,17 +181,14 @@ def groups(
     coded: list[Group] = [
         (plane.ravel() + CODE_TOP, table) for plane, table in zip(hyper, model.hyper, strict=True)
     ]
-    flat, scale = latent.ravel(), known.scale.ravel()
-    planes = model.trees.planes[scale]
-    top = (3 ** planes.astype(np.int32) - 1) // 2
-    flat = np.clip(flat, -top, top)
+    flat, trees = latent.ravel(), model.trees
 
-    def trits(positions: npt.NDArray[np.intp], table: Table, node: int) -> Integers:
-        chosen = trit_of(flat[positions], planes[positions], depth_of(node)).astype(np.uint8)
-        coded.append((chosen, table))
+    def trits(positions: Integers, states: Integers) -> Integers:
+        chosen = trees.trits(flat[positions], states)
+        coded.append((chosen.astype(np.uint8), trees.coders.pick(states)))
         return chosen
 
-    model.trees.walk(scale, trits, last_rank)
+    trees.walk(known.scale.ravel(), trits, last_rank)
     return coded
 
 
@@ -213,14 +209,9 @@ def decode(words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv
     hyper = np.array(planes).reshape(shape) - CODE_TOP
     base = padded(prediction)
     known = prior(hyper, base, model, convolve)
-    node = model.trees.walk(known.scale.ravel(), _reader(decoder))
+    node = model.trees.walk(
+        known.scale.ravel(), lambda _, states: decoder.take(states.size, model.trees.coders.pick(states))
+    )
     decoder.finish()
     picture = synthesise(known, node.reshape(known.scale.shape), base, model, convolve)
     return np.ascontiguousarray(picture[:height, :width])
-
-
-def _reader(decoder: EmbeddedDecoder) -> Callable[[npt.NDArray[np.intp], Table, int], Integers]:
-    def trits(positions: npt.NDArray[np.intp], table: Table, node: int) -> Integers:
-        return decoder.take(positions.size, table)
-
-    return trits

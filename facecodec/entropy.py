@@ -124,8 +124,8 @@ class Trees:
     ) -> npt.NDArray[np.uint16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
 
-        Rank by rank, within a rank by state, within a state by position, ``trits(positions, states)`` gives the
-        trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
+        Rank by rank, within a rank by state, within a state by position, ``trits(positions, states)`` gives
+        the trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
         """
         node = np.zeros(scale.size, np.uint16)
         due = self.rank[:, 0][scale]
@@ -167,7 +167,7 @@ def depth_of(node: Integers) -> Integers:
 
 
 def trit_of(latent: Integers, planes: Integers, depth: Integers) -> Integers:
-    """Return the trit 0..2 that latents take after ``depth`` others; one beyond its tree stays at its edge."""
+    """Return the trit 0..2 that latents take after ``depth`` others, at the edge of their tree if beyond."""
     leaves = _POWERS[planes]
     leaf = np.clip(latent + leaves // 2, 0, leaves - 1)
     trit: Integers = leaf // _POWERS[planes - depth - 1] % 3

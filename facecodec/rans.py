@@ -11,9 +11,8 @@ a checksum has to tell them apart.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import constriction
 import numpy as np
@@ -26,13 +25,14 @@ MAX_PRECISION = 16
 MAX_ALPHABET = 4096
 WORD_BYTES = 4
 
-_TOTALS = frozenset(1 << precision for precision in range(MIN_PRECISION, MAX_PRECISION + 1))
+_TOTALS = [1 << precision for precision in range(MIN_PRECISION, MAX_PRECISION + 1)]
 _FULL = 1 << 32  # the state an embedded stream starts from; one below wants another word
 _EMBEDDED_START = np.array([0, 1], np.uint32)  # the coder's form of that state
 _NOTHING = np.empty(0, np.int32)
 
 _AnsCoder = constriction.stream.stack.AnsCoder
 _Categorical = constriction.stream.model.Categorical
+_ANY_TABLE = _Categorical(perfect=False)
 
 
 class Table:
@@ -45,18 +45,53 @@ class Table:
     __slots__ = ("_model", "size")
 
     def __init__(self, frequencies: NDArray[np.integer[Any]]) -> None:
-        if frequencies.ndim != 1 or frequencies.dtype.kind not in "iu":
-            raise ValueError("frequencies are one row of integers")
-        if not 2 <= frequencies.size <= MAX_ALPHABET:
-            raise ValueError(f"an alphabet has 2 to {MAX_ALPHABET} symbols, not {frequencies.size}")
-        total = sum(frequencies.tolist())
-        if frequencies.min() < 0 or total not in _TOTALS:
-            raise ValueError(f"frequencies are not negative and add up to 2^12 ... 2^16, not to {total}")
+        self._model = _Categorical(_checked(frequencies, 1), perfect=False)
         self.size = frequencies.size
-        self._model = _Categorical(np.ascontiguousarray(frequencies, np.float64), perfect=False)
+
+    def _encode(self, coder: Any, symbols: NDArray[np.int32]) -> None:
+        coder.encode_reverse(symbols, self._model)
+
+    def _decode(self, coder: Any, start: int, stop: int) -> NDArray[np.int32]:
+        symbols: NDArray[np.int32] = coder.decode(self._model, stop - start)
+        return symbols
 
 
-Group = tuple[NDArray[np.integer[Any]], Table]
+class Tables:
+    """Tables of one alphabet that a group can mix: each of its symbols names its own.
+
+    `frequencies`: (tables, n), each row as for `Table`; else ValueError. `size` is n.
+    """
+
+    __slots__ = ("_frequencies", "size")
+
+    def __init__(self, frequencies: NDArray[np.integer[Any]]) -> None:
+        self._frequencies = _checked(frequencies, 2)
+        self.size = frequencies.shape[1]
+
+    def pick(self, rows: NDArray[np.integer[Any]]) -> Picked:
+        """Return the tables of the symbols of a group: those of `rows` (count,)."""
+        return Picked(self, rows)
+
+
+class Picked:
+    """A table for each symbol of a group, from `Tables.pick`; the same stream as with each symbol a group."""
+
+    __slots__ = ("_rows", "_tables", "size")
+
+    def __init__(self, tables: Tables, rows: NDArray[np.integer[Any]]) -> None:
+        self._tables, self._rows = tables, rows
+        self.size = tables.size
+
+    def _encode(self, coder: Any, symbols: NDArray[np.int32]) -> None:
+        coder.encode_reverse(symbols, _ANY_TABLE, self._tables._frequencies.take(self._rows, 0))
+
+    def _decode(self, coder: Any, start: int, stop: int) -> NDArray[np.int32]:
+        frequencies = self._tables._frequencies.take(self._rows[start:stop], 0)
+        symbols: NDArray[np.int32] = coder.decode(_ANY_TABLE, frequencies)
+        return symbols
+
+
+Group: TypeAlias = tuple[NDArray[np.integer[Any]], Table | Picked]
 
 
 def encode(groups: Sequence[Group]) -> bytes:
@@ -85,10 +120,9 @@ class Decoder:
             raise CorruptError(f"a stream of {len(data)} bytes is not made of whole words")
         self._coder = _AnsCoder(_words(data))
 
-    def take(self, count: int, table: Table) -> NDArray[np.int32]:
+    def take(self, count: int, table: Table | Picked) -> NDArray[np.int32]:
         """Return the next `count` symbols, (count,) int32; past the end of the stream they are arbitrary."""
-        symbols: NDArray[np.int32] = self._coder.decode(table._model, count)
-        return symbols
+        return table._decode(self._coder, 0, count)
 
     def finish(self) -> None:
         """Raise CorruptError unless the symbols taken are exactly those of the stream."""
@@ -107,23 +141,26 @@ class EmbeddedDecoder:
         self._coder = _AnsCoder(self._words)
         self.exhausted = _at_end(self._coder)
 
-    def take(self, count: int, table: Table) -> NDArray[np.int32]:
+    def take(self, count: int, table: Table | Picked) -> NDArray[np.int32]:
         """Return the next `count` symbols, int32, or fewer, down to none, where the stream ends."""
         if self.exhausted:
             return _NOTHING
         before = self._coder.pos()
-        symbols: NDArray[np.int32] = self._coder.decode(table._model, count)
+        symbols = table._decode(self._coder, 0, count)
         self.exhausted = _at_end(self._coder)
         if not self.exhausted:
             return symbols
-
-        def at_end_after(certain: int) -> bool:
+        certain, end = 0, count
+        while end - certain > 1:
+            middle = (certain + end) // 2
             again = _AnsCoder(self._words)
             again.seek(*before)
-            again.decode(table._model, certain)
-            return _at_end(again)
-
-        return symbols[: bisect_left(range(count), True, key=at_end_after)]
+            table._decode(again, certain, middle)
+            if _at_end(again):
+                end = middle
+            else:
+                certain, before = middle, again.pos()
+        return symbols[:end]
 
     def finish(self) -> None:
         """Raise CorruptError unless the stream has no more certain symbols than were taken."""
@@ -131,11 +168,25 @@ class EmbeddedDecoder:
             raise CorruptError("the embedded stream does not end where its last symbol does")
 
 
+def _checked(frequencies: NDArray[np.integer[Any]], dimensions: int) -> NDArray[np.float64]:
+    """Return frequencies (..., n) as the coder wants them; ValueError unless each row makes a table."""
+    if frequencies.ndim != dimensions or frequencies.dtype.kind not in "iu":
+        raise ValueError(f"frequencies are integers of {dimensions} dimensions")
+    symbols = frequencies.shape[-1]
+    if not 2 <= symbols <= MAX_ALPHABET:
+        raise ValueError(f"an alphabet has 2 to {MAX_ALPHABET} symbols, not {symbols}")
+    if not 0 <= frequencies.min(initial=0) <= frequencies.max(initial=0) <= _TOTALS[-1]:
+        raise ValueError("frequencies are not negative, nor above 2^16")
+    for total in np.setdiff1d(frequencies.sum(-1, dtype=np.int64), _TOTALS)[:1]:
+        raise ValueError(f"frequencies add up to 2^12 ... 2^16, not to {total}")
+    return np.ascontiguousarray(frequencies, np.float64)
+
+
 def _encode(coder: Any, groups: Sequence[Group]) -> bytes:
     for symbols, table in reversed(groups):
         if symbols.size and not 0 <= symbols.min() <= symbols.max() < table.size:
             raise ValueError(f"a symbol is outside its alphabet of {table.size}")
-        coder.encode_reverse(np.ascontiguousarray(symbols, np.int32), table._model)
+        table._encode(coder, np.ascontiguousarray(symbols, np.int32))
     words: NDArray[np.uint32] = coder.get_compressed()
     return words[::-1].astype("<u4").tobytes()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facecodec.errors import CorruptError
-from facecodec.rans import Decoder, EmbeddedDecoder, Table, encode, encode_embedded
+from facecodec.rans import Decoder, EmbeddedDecoder, Table, Tables, encode, encode_embedded
 
 SPEC = (Path(__file__).parents[1] / "bitstream_spec.md").read_text(encoding="utf-8")
 
@@ -308,3 +308,33 @@ def test_a_table_keeps_its_own_copy_and_knows_its_size():
         == before
         == encode([(np.array([0, 1, 1]), Table(np.array([4000, 96])))])
     )
+
+
+ROWS = np.array([[4096, 0, 0], [1, 1, 4094], [1365, 1366, 1365], [60000, 5000, 536], [4095, 1, 0]])
+mixed = st.lists(st.tuples(st.integers(0, 2), st.integers(0, len(ROWS) - 1)), max_size=60)
+
+
+@given(mixed)
+def test_picked_tables_code_as_if_each_symbol_were_a_group(pairs):
+    symbols, rows = np.array(pairs, np.uint8).reshape(-1, 2).T
+    whole = [(symbols, Tables(ROWS).pick(rows))]
+    single = [(symbols[i : i + 1], Table(ROWS[row])) for i, row in enumerate(rows.tolist())]
+    assert encode(whole) == encode(single)
+    data = encode_embedded(whole)
+    assert data == encode_embedded(single)
+    decoder = Decoder(encode(whole))
+    assert decoder.take(len(rows), Tables(ROWS).pick(rows)).tolist() == symbols.tolist()
+    decoder.finish()
+    for size in range(len(data) + 1):
+        at_once, one_by_one = EmbeddedDecoder(data[:size]), EmbeddedDecoder(data[:size])
+        taken = at_once.take(len(rows), Tables(ROWS).pick(rows)).tolist()
+        assert taken == [int(s) for _, table in single for s in one_by_one.take(1, table)]
+        assert taken == symbols[: len(taken)].tolist()
+
+
+@pytest.mark.parametrize("row", [[4096, -1, 1], [2000, 95, 2000], [2**40, 2, 2]])
+def test_tables_of_which_one_cannot_be_are_refused(row):
+    with pytest.raises(ValueError, match="frequencies"):
+        Tables(np.array([[4094, 1, 1], row]))
+    with pytest.raises(ValueError, match="frequencies"):
+        Tables(np.array(row))
