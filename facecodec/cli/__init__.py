@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from facecodec.cli import coding, lab, reading
+from facecodec.cli import coding, lab, measure, reading
 from facecodec.errors import FscError
 
 INTERRUPTED = 130
@@ -60,5 +60,5 @@ def main() -> None:
     """
 
 
-for _command in (*coding.COMMANDS, *reading.COMMANDS, *lab.COMMANDS):
+for _command in (*coding.COMMANDS, *reading.COMMANDS, *measure.COMMANDS, *lab.COMMANDS):
     main.add_command(_command)

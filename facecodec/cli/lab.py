@@ -1,4 +1,4 @@
-"""The commands of the laboratory: bench, train, eval."""
+"""The commands of the laboratory: bench, train."""
 
 from __future__ import annotations
 
@@ -158,9 +158,4 @@ def freeze(network: str, data: Path, version: int, runs: Path, weights: Path) ->
     bridge.freeze(runs=runs, weights=weights, data=data, network=network, version=version)
 
 
-@click.group("eval")
-def evaluate() -> None:
-    """Measure the weights."""
-
-
-COMMANDS = (bench, train, evaluate)
+COMMANDS = (bench, train)
