@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,22 @@ GEOMETRY_BYTES = 8
 Codes = npt.NDArray[Any]
 
 
+UPSAMPLED = (0, 1, 3)
+"""Which of the generator's layers follow a doubling of the map."""
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """The layers that make previews."""
+
+    start: Layer
+    layers: tuple[Layer, ...]
+    finish: Layer
+
+
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """The integers of the base layer: tables of both codes, layers of the generator, false match rates.
+    """The integers of the base layer: tables of both codes, false match rates, and the generator.
 
     ``verdicts`` (n, 2): cosine and false match rate, in millionths, by rising cosine.
     """
@@ -39,39 +52,39 @@ class BaseModel:
     id: bytes
     identity: tuple[Table, ...]
     appearance: tuple[Table, ...]
-    start: Layer
-    layers: tuple[Layer, ...]
-    finish: Layer
     verdicts: npt.NDArray[np.int64]
+    _file: weights.Model
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator, its layers proved exact when it is first needed; raises WeightsError."""
+        file, layers = self._file, []
+        start = file.layer("start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP, multiple=16)
+        channels = len(start.bias) // 16
+        for index in range(5):
+            layers.append(file.layer(f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
+            channels = len(layers[-1].bias)
+        finish = file.layer("finish", channels, ACTIVATION_TOP, 0, 255, outputs=12)
+        return Generator(start, tuple(layers), finish)
 
 
-UPSAMPLED = (0, 1, 3)
-"""Which of the generator's 3x3 layers follow a doubling of the map."""
+def load(name: str) -> BaseModel:
+    """Return the base model ``name``; raises WeightsError."""
+    return _load(weights.load(name))
 
 
 @cache
-def load(name: str) -> BaseModel:
-    """Return the base model ``name``, its layers proved exact; raises WeightsError."""
-    model = weights.load(name)
-    start = model.layer("start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP)
-    layers, channels = [], start.weight.shape[0] // 16
-    for index in range(5):
-        layers.append(model.layer(f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
-        channels = layers[-1].weight.shape[0]
+def _load(file: weights.Model) -> BaseModel:
+    def coders(code: str, size: int) -> tuple[Table, ...]:
+        return tables(file.integers(f"{code}.frequencies", (size // CODE_GROUP, 2 * CODE_TOP + 1)), code)
+
     return BaseModel(
-        name,
-        model.id,
-        tables(
-            model.integers("identity.frequencies", (IDENTITY // CODE_GROUP, 2 * CODE_TOP + 1)), "identity"
-        ),
-        tables(
-            model.integers("appearance.frequencies", (APPEARANCE // CODE_GROUP, 2 * CODE_TOP + 1)),
-            "appearance",
-        ),
-        start,
-        tuple(layers),
-        model.layer("finish", channels, ACTIVATION_TOP, 0, 255),
-        model.integers("verdicts", (-1, 2)).astype(np.int64),
+        file.name,
+        file.id,
+        coders("identity", IDENTITY),
+        coders("appearance", APPEARANCE),
+        file.integers("verdicts", (-1, 2)).astype(np.int64),
+        file,
     )
 
 
@@ -147,8 +160,9 @@ def previews(
     codes = np.concatenate([identity, appearance], 1).astype(np.float32)
     if not len(codes):
         return np.empty((0, 64, 64, 3), np.uint8)
-    x = exact.linear(codes, model.start, convolve).reshape(len(codes), -1, 4, 4)
-    for index, step in enumerate(model.layers):
-        x = convolve(exact.upsample2(x) if index in UPSAMPLED else x, step)
-    pixels = exact.depth_to_space(convolve(x, model.finish), 2)
+    generator = model.generator
+    x = exact.linear(codes, generator.start, convolve).reshape(len(codes), -1, 4, 4)
+    for index, layer in enumerate(generator.layers):
+        x = convolve(exact.upsample2(x) if index in UPSAMPLED else x, layer)
+    pixels = exact.depth_to_space(convolve(x, generator.finish), 2)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).astype(np.uint8)

@@ -24,8 +24,11 @@ HYPER_STRIDE = 64
 LATENT_TOP = 2047
 RESIDUAL_TOP = 511
 SHORTCUT_TOP = 2047
-TILE = 512
-HALO = 256
+TILE = 1024
+"""Pixels a side that networks see at once, without their halo; a multiple of 64."""
+
+_PIXEL = np.dtype((np.void, 3))
+"""Three colours as one sample, so that tiles are put together in the layout of a picture."""
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -33,7 +36,10 @@ Integers = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class TextureModel:
-    """The integers of the enhancement layer: layers by name, tables of the hyper-latent, refinement trees."""
+    """The integers of the enhancement layer: layers by name, tables of the hyper-latent, refinement trees.
+
+    ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 64.
+    """
 
     name: str
     id: bytes
@@ -41,48 +47,60 @@ class TextureModel:
     hyper: tuple[Table, ...]
     trees: Trees
     channels: int
+    halo: int
+
+
+def load(name: str) -> TextureModel:
+    """Return the texture model ``name``, its layers proved exact; raises WeightsError."""
+    return _load(weights.load(name))
 
 
 @cache
-def load(name: str) -> TextureModel:
-    """Return the texture model ``name``, its layers proved exact; raises WeightsError."""
-    model = weights.load(name)
-    hyper = tables(model.integers("hyper.frequencies", (-1, 2 * CODE_TOP + 1)), "hyper-latent")
+def _load(file: weights.Model) -> TextureModel:
+    hyper = tables(file.integers("hyper.frequencies", (-1, 2 * CODE_TOP + 1)), "hyper-latent")
+    planes = file.integers("tree.planes", (-1,))
     layers: dict[str, Layer] = {}
+    reach = {"context": 0, "prior": 0, "synthesis": 0}
 
-    def add(key: str, inputs: int, bound: int, lo: int, hi: int, stride: int = 1) -> int:
-        layers[key] = model.layer(key, inputs, bound, lo, hi, stride)
-        return int(layers[key].weight.shape[0])
+    def add(key: str, grid: int, inputs: int, bound: int, lo: int, hi: int, **shape: int) -> int:
+        """Add the layer whose input has a sample each ``grid`` pixels; return the number of its channels."""
+        layer = layers[key] = file.layer(key, inputs, bound, lo, hi, **shape)
+        reach[key.partition(".")[0]] += len(layer.bands) // 2 * grid
+        return len(layer.bias)
 
-    def activated(key: str, inputs: int, bound: int = ACTIVATION_TOP, stride: int = 1) -> int:
-        return add(key, inputs, bound, 0, ACTIVATION_TOP, stride)
+    def activated(key: str, grid: int, inputs: int, bound: int = ACTIVATION_TOP, **shape: int) -> int:
+        return add(key, grid, inputs, bound, 0, ACTIVATION_TOP, **shape)
 
-    def residual(key: str, width: int) -> None:
-        activated(f"{key}.first", width)
-        add(f"{key}.second", width, ACTIVATION_TOP, -SHORTCUT_TOP, SHORTCUT_TOP)
+    def residual(key: str, grid: int, width: int) -> None:
+        activated(f"{key}.first", grid, width, outputs=width)
+        add(f"{key}.second", grid, width, ACTIVATION_TOP, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
 
-    context_8 = activated("context.to_8", 48, 255, 2)
-    context_16 = activated("context.to_16", context_8, stride=2)
-    width = activated("prior.from_64", len(hyper), CODE_TOP)
-    width = activated("prior.from_16", activated("prior.from_32", width))
-    width = activated("prior.mix", width + context_16)
-    channels = add("prior.mean", width, ACTIVATION_TOP, -LATENT_TOP, LATENT_TOP)
-    planes = model.integers("tree.planes", (-1,))
-    add("prior.scale", width, ACTIVATION_TOP, 0, len(planes) - 1)
-    width = activated("synthesis.at_16.0", activated("synthesis.enter", channels, LATENT_TOP) + context_16)
-    residual("synthesis.at_16.1", width)
-    width = activated("synthesis.at_8.0", activated("synthesis.up_8", width) // 4 + context_8)
-    residual("synthesis.at_8.1", width)
-    width = activated("synthesis.up_4", width) // 4
-    residual("synthesis.at_4", width)
-    add("synthesis.finish", width, ACTIVATION_TOP, -RESIDUAL_TOP, RESIDUAL_TOP)
+    context_8 = activated("context.to_8", 4, 48, 255, stride=2)
+    context_16 = activated("context.to_16", 8, context_8, stride=2)
+    width = activated("prior.from_64", 64, len(hyper), CODE_TOP)
+    width = activated("prior.from_32", 32, width)
+    width = activated("prior.from_16", 16, width)
+    width = activated("prior.mix", 16, width + context_16)
+    channels = add("prior.mean", 16, width, ACTIVATION_TOP, -LATENT_TOP, LATENT_TOP)
+    add("prior.scale", 16, width, ACTIVATION_TOP, 0, len(planes) - 1, outputs=channels)
+    width = activated("synthesis.enter", 16, channels, LATENT_TOP)
+    width = activated("synthesis.at_16.0", 16, width + context_16)
+    residual("synthesis.at_16.1", 16, width)
+    width = activated("synthesis.up_8", 16, width, multiple=4) // 4
+    width = activated("synthesis.at_8.0", 8, width + context_8)
+    residual("synthesis.at_8.1", 8, width)
+    width = activated("synthesis.up_4", 8, width, multiple=4) // 4
+    residual("synthesis.at_4", 4, width)
+    add("synthesis.finish", 4, width, ACTIVATION_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
     trees = Trees.from_integers(
-        model.integers("tree.frequencies", (len(planes), INNER, 3)),
-        model.integers("tree.value", (len(planes), NODES)),
-        model.integers("tree.rank", (len(planes), INNER)),
+        file.integers("tree.frequencies", (len(planes), INNER, 3)),
+        file.integers("tree.value", (len(planes), NODES)),
+        file.integers("tree.rank", (len(planes), INNER)),
         planes,
     )
-    return TextureModel(name, model.id, layers, hyper, trees, channels)
+    farthest = reach["context"] + max(reach["prior"], reach["synthesis"])
+    halo = -(-farthest // HYPER_STRIDE) * HYPER_STRIDE
+    return TextureModel(file.name, file.id, layers, hyper, trees, channels, halo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +113,8 @@ class Prior:
 
 def padded(picture: Pixels) -> Pixels:
     """Return the picture (H, W, 3) with its last row and column repeated up to multiples of 64."""
-    height, width = picture.shape[:2]
-    return np.pad(picture, ((0, -height % HYPER_STRIDE), (0, -width % HYPER_STRIDE), (0, 0)), "edge")
+    down, right = (-size % HYPER_STRIDE for size in picture.shape[:2])
+    return np.pad(picture, ((0, down), (0, right), (0, 0)), "edge") if down or right else picture
 
 
 def hyper_shape(height: int, width: int, model: TextureModel) -> tuple[int, int, int]:
@@ -106,12 +124,14 @@ def hyper_shape(height: int, width: int, model: TextureModel) -> tuple[int, int,
 
 def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Prior:
     """Return the prior of the latents from a hyper-latent (Z, h/4, w/4), -15..15, and a padded prediction."""
-    pixels = np.ascontiguousarray(prediction.transpose(2, 0, 1))[None]
+    height, width = prediction.shape[:2]
+    blocks = prediction.reshape(height // STRIDE, STRIDE, width // STRIDE, STRIDE, 3).swapaxes(1, 2)
 
-    def tile(z: Integers, blocks: Integers) -> npt.NDArray[np.int16]:
+    def tile(z: Integers, window: Integers) -> npt.NDArray[np.int16]:
         layers = model.layers
-        picture = exact.depth_to_space(blocks, STRIDE).astype(np.float32)
-        _, at_16 = _context(picture, model, convolve)
+        rows, columns = window.shape[2:4]
+        colours = window[0].transpose(0, 5, 1, 3, 2, 4).reshape(1, 3, STRIDE * rows, STRIDE * columns)
+        _, at_16 = _context(colours.astype(np.float32), model, convolve)
         x = convolve(z.astype(np.float32), layers["prior.from_64"])
         x = convolve(exact.upsample2(x), layers["prior.from_32"])
         x = convolve(exact.upsample2(x), layers["prior.from_16"])
@@ -121,25 +141,25 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
 
     both = exact.tiled(
         tile,
-        [hyper.astype(np.int8)[None], exact.space_to_depth(pixels, STRIDE)],
+        [hyper.astype(np.int8)[None], blocks[None, None]],
         tile=TILE // STRIDE,
-        halo=HALO // STRIDE,
+        halo=model.halo // STRIDE,
         scales=[HYPER_STRIDE // STRIDE, 1],
     )[0]
-    return Prior(both[: model.channels], both[model.channels :].astype(np.uint8))
+    return Prior(both[: model.channels].copy(), both[model.channels :].astype(np.uint8))
 
 
 def synthesise(
     known: Prior, node: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d
 ) -> Pixels:
     """Return the padded picture (H, W, 3) from the node that each latent reached and a padded prediction."""
-    pixels = np.ascontiguousarray(prediction.transpose(2, 0, 1))[None]
 
-    def tile(mean: Integers, scale: Integers, reached: Integers, picture: Integers) -> Pixels:
+    def tile(mean: Integers, scale: Integers, reached: Integers, window: Integers) -> Integers:
         layers = model.layers
         value = mean + model.trees.value[scale, reached].astype(np.int32)
         latent = np.clip(value, -LATENT_TOP, LATENT_TOP).astype(np.float32)
-        at_8, at_16 = _context(picture.astype(np.float32), model, convolve)
+        colours = window.astype(np.float32, order="C")
+        at_8, at_16 = _context(colours, model, convolve)
         x = convolve(latent, layers["synthesis.enter"])
         x = convolve(np.concatenate([x, at_16], 1), layers["synthesis.at_16.0"])
         x = _residual(x, "synthesis.at_16.1", model, convolve)
@@ -149,16 +169,18 @@ def synthesise(
         x = exact.depth_to_space(convolve(x, layers["synthesis.up_4"]), 2)
         x = _residual(x, "synthesis.at_4", model, convolve)
         residual = exact.depth_to_space(convolve(x, layers["synthesis.finish"]), 4)
-        return exact.add_clip(residual, picture.astype(np.float32), 0, 255).astype(np.uint8)
+        picture = exact.add_clip(residual, colours, 0, 255).astype(np.uint8)
+        together: Integers = picture.transpose(0, 2, 3, 1).copy().view(_PIXEL).transpose(0, 3, 1, 2)
+        return together
 
     result = exact.tiled(
         tile,
-        [known.mean[None], known.scale[None], node[None], pixels],
+        [known.mean[None], known.scale[None], node[None], prediction.transpose(2, 0, 1)[None]],
         tile=TILE,
-        halo=HALO,
+        halo=model.halo,
         scales=[STRIDE, STRIDE, STRIDE, 1],
     )
-    return np.ascontiguousarray(result[0].transpose(1, 2, 0))
+    return result.view(np.uint8).reshape(prediction.shape)
 
 
 def _context(picture: Map, model: TextureModel, convolve: Conv2d) -> tuple[Map, Map]:

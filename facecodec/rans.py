@@ -25,7 +25,6 @@ MAX_PRECISION = 16
 MAX_ALPHABET = 4096
 WORD_BYTES = 4
 
-_TOTALS = [1 << precision for precision in range(MIN_PRECISION, MAX_PRECISION + 1)]
 _FULL = 1 << 32  # the state an embedded stream starts from; one below wants another word
 _EMBEDDED_START = np.array([0, 1], np.uint32)  # the coder's form of that state
 _NOTHING = np.empty(0, np.int32)
@@ -175,10 +174,12 @@ def _checked(frequencies: NDArray[np.integer[Any]], dimensions: int) -> NDArray[
     symbols = frequencies.shape[-1]
     if not 2 <= symbols <= MAX_ALPHABET:
         raise ValueError(f"an alphabet has 2 to {MAX_ALPHABET} symbols, not {symbols}")
-    if not 0 <= frequencies.min(initial=0) <= frequencies.max(initial=0) <= _TOTALS[-1]:
+    if not 0 <= frequencies.min(initial=0) <= frequencies.max(initial=0) <= 1 << MAX_PRECISION:
         raise ValueError("frequencies are not negative, nor above 2^16")
-    for total in np.setdiff1d(frequencies.sum(-1, dtype=np.int64), _TOTALS)[:1]:
-        raise ValueError(f"frequencies add up to 2^12 ... 2^16, not to {total}")
+    totals = np.atleast_1d(frequencies.sum(-1, dtype=np.int64))
+    fits = (totals & -totals == totals) & (totals >= 1 << MIN_PRECISION) & (totals <= 1 << MAX_PRECISION)
+    if not fits.all():
+        raise ValueError(f"frequencies add up to 2^12 ... 2^16, not to {totals[~fits][0]}")
     return np.ascontiguousarray(frequencies, np.float64)
 
 

@@ -22,7 +22,7 @@ from .exact import Layer
 SUMS = "SHA256SUMS"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """One model file: its name, its id of 8 bytes, its tensors by name."""
 
@@ -47,11 +47,26 @@ class Model:
         return tensor
 
     def layer(
-        self, name: str, inputs: int, bound: int | npt.NDArray[Any], lo: int, hi: int, stride: int = 1
+        self,
+        name: str,
+        inputs: int,
+        bound: int | npt.NDArray[Any],
+        lo: int,
+        hi: int,
+        *,
+        stride: int = 1,
+        outputs: int = -1,
+        multiple: int = 1,
     ) -> Layer:
-        """Return the layer ``name`` after its proof of range; raises WeightsError."""
+        """Return the layer ``name`` after its proof of range.
+
+        It has ``outputs`` channels, or where that is -1 any ``multiple``; raises WeightsError if not.
+        """
+        weight = self.integers(f"{name}.weight", (outputs, inputs, -1, -1))
+        if len(weight) % multiple:
+            raise WeightsError(f"{self.name}: {name} has {len(weight)} channels, no multiple of {multiple}")
         return Layer.from_integers(
-            self.integers(f"{name}.weight", (-1, inputs, -1, -1)),
+            weight,
             self.integers(f"{name}.bias", (-1,)),
             self.integers(f"{name}.shift", (-1,)),
             input_bound=bound,
@@ -73,29 +88,39 @@ def folder() -> Path:
 
 @cache
 def sums(where: Path) -> dict[str, str]:
-    """Return the SHA-256 of every listed model file by name; raises WeightsError if the list is unreadable."""
+    """Return the SHA-256 of each listed model by name; raises WeightsError if the list is unreadable."""
+    listed = {}
     try:
-        lines = (where / SUMS).read_text("ascii").splitlines()
-        listed = dict(reversed(line.split(maxsplit=1)) for line in lines if line)
+        for line in (where / SUMS).read_text("ascii").splitlines():
+            digest, file = line.split()
+            listed[file.removesuffix(".safetensors")] = digest
     except (OSError, ValueError) as error:
         raise WeightsError(f"no readable list of weights at {where / SUMS}: {error}") from None
-    return {name.removesuffix(".safetensors"): digest for name, digest in listed.items()}
+    return listed
 
 
 def newest(kind: str) -> str:
-    """Return the name of the newest listed version of ``kind``: ``base``, ``texture``, ``detector``, ``trunk`` ..."""
-    versions = [name for name in sums(folder()) if name.rpartition("-v")[0] == kind]
+    """Return the name of the newest listed version of ``kind``, such as ``base``; raises WeightsError."""
+    versions = [
+        version for name, version in map(_parted, sums(folder())) if name == kind and version.isdigit()
+    ]
     if not versions:
         raise WeightsError(f"no weights of kind {kind} in {folder()}")
-    return max(versions, key=lambda name: int(name.rpartition("-v")[2]))
+    return f"{kind}-v{max(versions, key=int)}"
 
 
 def named(kind: str, identifier: bytes) -> str:
-    """Return the name of the model of ``kind`` with this 8-byte id; raises WeightsError naming an unknown id."""
+    """Return the name of the model of ``kind`` with this 8-byte id; raises WeightsError that names it."""
     for name, digest in sums(folder()).items():
-        if name.rpartition("-v")[0] == kind and digest[:16] == identifier.hex():
+        if _parted(name)[0] == kind and digest[:16] == identifier.hex():
             return name
     raise WeightsError(f"this file needs {kind} weights {identifier.hex()}, which are not installed")
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Return the kind and the version of a model's name."""
+    kind, _, version = name.rpartition("-v")
+    return kind, version
 
 
 def load(name: str) -> Model:
