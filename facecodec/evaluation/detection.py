@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facecodec import faces
-from facecodec.evaluation.pictures import Entry, Label
+from facecodec.evaluation.pictures import Entry, Label, Pixels
 
 SAME_FACE = 0.5
 """IoU from which a found face is the labelled one."""
@@ -33,12 +33,15 @@ class Found:
 
 
 def look(entry: Entry) -> Found:
-    """Search the faces of one picture; ``milliseconds`` is processor time."""
-    pixels = entry.pixels()
+    """Search the faces of one picture; raises ImageError and WeightsError."""
+    return search(entry.pixels(), entry.labels or ())
+
+
+def search(pixels: Pixels, labels: Sequence[Label]) -> Found:
+    """Search the faces in uint8 RGB (H, W, 3); ``milliseconds`` is processor time."""
     start = time.process_time()
     found = faces.find(pixels)
     spent = 1000 * (time.process_time() - start)
-    labels = entry.labels or ()
     if not labels:
         return Found(0, len(found), False, False, None, spent)
     shared = [float(faces.iou(labels[0].box, face.box[None])[0]) for face in found]
@@ -55,7 +58,11 @@ def landmark_error(face: faces.Face, label: Label) -> float:
 
 
 def report(looked: Sequence[Found]) -> dict[str, Any]:
-    """Return the figures over all pictures for JSON; shares are of the pictures with a label."""
+    """Return the figures over all pictures for JSON.
+
+    ``found`` and ``found_first`` are shares of the pictures with a label, ``with_faces`` of all: in which any
+    face was found.  ``milliseconds`` is the median.
+    """
     labelled = [found for found in looked if found.labelled]
     errors = [found.error for found in labelled if found.error is not None]
     return {
@@ -65,6 +72,7 @@ def report(looked: Sequence[Found]) -> dict[str, Any]:
         "found_first": float(np.mean([f.first for f in labelled])) if labelled else None,
         "landmark_error": float(np.mean(errors)) if errors else None,
         "landmark_error_95": float(np.quantile(errors, 0.95)) if errors else None,
+        "with_faces": float(np.mean([f.found > 0 for f in looked])),
         "faces": float(np.mean([f.found for f in looked])),
         "milliseconds": float(np.median([f.milliseconds for f in looked])),
     }

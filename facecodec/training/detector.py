@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from facecodec import faces
+from facecodec.evaluation import detection
+from facecodec.evaluation.pictures import Label, open_pictures
 from facecodec.networks.detector import STRIDES, Detector, cells, fold, read_cells
 from facecodec.training.data import open_sets
 from facecodec.training.mosaics import Mosaics, View
@@ -147,26 +147,18 @@ def export(folder: Path, file: Path) -> None:
     save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, file)
 
 
-def evaluate(data: Path, cache: Path, *, every: int = 1) -> dict[str, dict[str, float]]:
+def evaluate(data: Path, cache: Path, *, every: int = 1) -> dict[str, dict[str, Any]]:
     """Measure ``faces.find`` on ``lfw-dev``, ``val``, ``scenes`` (each ``every``-th picture) and mosaics.
 
-    For each set: ``found``, the share of pictures in which some face has IoU >= 0.5 with the labelled one
-    (for ``scenes``, which has no labels but does have some people: in which there is any face); ``first``,
-    the same for the first face of each; ``error``, the mean distance of the landmarks of found faces from
-    their labels in eye distances; ``faces`` a picture; ``milliseconds`` of processor time a picture.
+    The figures are those of ``evaluation.detection``; ``scenes`` has no labels, but does show some people.
     """
-    val, scenes = open_sets(data, "val", cache), open_sets(data, "scenes", cache)
-    report = {}
-    for name, pictures in {"lfw-dev": open_sets(data, "lfw-dev", cache), "val": val}.items():
-        chosen = pictures.with_faces()[::every]
-        report[name] = measured(
-            View(
-                pictures.picture(i),
-                [np.array(pictures.records[i]["faces"][0]["box"])],
-                [np.array(pictures.records[i]["faces"][0]["points"])],
-            )
-            for i in chosen
+    report = {
+        name: detection.report(
+            [detection.look(entry) for entry in open_pictures(data / f"{name}.jsonl")[::every]]
         )
+        for name in ("lfw-dev", "val", "scenes")
+    }
+    val, scenes = open_sets(data, "val", cache), open_sets(data, "scenes", cache)
     hard = {
         "24 px in 640": (640, 10.0, 0.0),
         "tilted 45": (256, 40.0, math.pi / 4),
@@ -174,27 +166,11 @@ def evaluate(data: Path, cache: Path, *, every: int = 1) -> dict[str, dict[str, 
     }
     for name, (side, eyes, angle) in hard.items():
         mosaics = Mosaics(val, scenes, np.random.default_rng(1))
-        report[name] = measured(mosaics.single(side, eyes, angle) for _ in range(400 // every))
-    report["scenes"] = measured(View(scenes.picture(i)) for i in range(0, len(scenes), every))
+        views = (mosaics.single(side, eyes, angle) for _ in range(400 // every))
+        report[name] = detection.report([_searched(view) for view in views])
     return report
 
 
-def measured(views: Iterable[View]) -> dict[str, float]:
-    """Return the figures of :func:`evaluate` for pictures with at most one labelled face."""
-    rows = []
-    for view in views:
-        start = time.process_time()
-        found = faces.find(np.ascontiguousarray(view.pixels))
-        row = {"milliseconds": 1000 * (time.process_time() - start), "faces": float(len(found))}
-        if view.boxes:
-            hits = [float(faces.iou(face.box, view.boxes[0][None])[0]) >= 0.5 for face in found]
-            row |= {"found": any(hits), "first": any(hits[:1])}
-            if any(hits):
-                points = view.points[0]
-                distances = np.linalg.norm(found[hits.index(True)].landmarks - points, axis=1)
-                row["error"] = float(distances.mean() / np.linalg.norm(points[0] - points[1]))
-        else:
-            row["found"] = len(found) > 0
-        rows.append(row)
-    names = {name for row in rows for name in row}
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in sorted(names)}
+def _searched(view: View) -> detection.Found:
+    labels = [Label(box, points) for box, points in zip(view.boxes, view.points, strict=True)]
+    return detection.search(np.ascontiguousarray(view.pixels), labels)
