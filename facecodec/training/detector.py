@@ -9,12 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from facecodec.evaluation import detection
 from facecodec.evaluation.pictures import Label, open_pictures
-from facecodec.networks.detector import STRIDES, Detector, cells, fold, read_cells
+from facecodec.networks.detector import STRIDES, Detector, cells, read_cells
 from facecodec.training.data import open_sets
 from facecodec.training.mosaics import Mosaics, View
 from facecodec.training.run import Run
@@ -22,6 +21,7 @@ from facecodec.training.run import Run
 CROWDS, PORTRAITS = 16, 64
 """Pictures of a batch: crowds and portraits alternate."""
 
+RATE = 2e-3
 FACES = 8
 """Most labelled faces of one training picture."""
 
@@ -109,19 +109,13 @@ def losses(outputs: Tensor, boxes: Tensor, points: Tensor, side: int) -> dict[st
     }
 
 
-def train(
-    data: Path, cache: Path, folder: Path, *, minutes: float, seed: int = 0, rate: float = 2e-3
-) -> None:
-    """Train for ``minutes`` on the sets ``train-*`` and ``scenes`` under ``data``.
-
-    Resumes from the checkpoint in ``folder``.  One thread; bfloat16 convolutions.
-    """
-    torch.set_num_threads(1)
+def train(*, data: Path, runs: Path, minutes: float) -> None:
+    """Train for ``minutes`` on the sets ``train-*`` and ``scenes`` of ``data``, resuming ``runs/detector``."""
     cv2.setNumThreads(1)
-    torch.manual_seed(seed)
-    model = Detector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(folder, model, minutes=minutes, rate=rate, weight_decay=0.02)
-    rng = np.random.default_rng([seed, run.step])
+    torch.manual_seed(0)
+    cache, model = runs / "cache", Detector()
+    run = Run(runs / "detector", model, minutes=minutes, rate=RATE, weight_decay=0.02)
+    rng = np.random.default_rng([run.step, run.worker])
     mosaics = Mosaics(open_sets(data, "train-*", cache), open_sets(data, "scenes", cache), rng)
     model.train()
     for step in run.steps():
@@ -137,14 +131,6 @@ def train(
         run.note(**{f"{name}{x.shape[-1]}": 2 * float(part.detach()) for name, part in parts.items()})
         if step % 50 == 49:
             run.log()
-
-
-def export(folder: Path, file: Path) -> None:
-    """Write the averaged weights of the run in ``folder`` to safetensors ``file``: folded, float16."""
-    network = Run(folder, Detector(), minutes=1, rate=0).averaged
-    assert isinstance(network, Detector)
-    tensors = fold(network).state_dict()
-    save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, file)
 
 
 def evaluate(data: Path, cache: Path, *, every: int = 1) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facecodec.entropy import CODE_GROUP, CODE_TOP
+from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING
 from facecodec.networks.preview import CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
@@ -29,6 +30,13 @@ FACES = 6000
 CROP_BATCHES = 60
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 INT8 = 127
+
+
+def freeze_detector(runs: Path, data: Path, weights: Path, version: int) -> None:
+    """Write ``detector-vN`` (float16, batch normalisation folded) from the run ``detector``."""
+    model = Detector()
+    model.load_state_dict(averaged(runs / "detector" / "checkpoint.safetensors"))
+    write(weights, f"detector-v{version}", half(fold(model).state_dict()))
 
 
 def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -189,6 +197,7 @@ def write(weights: Path, name: str, tensors: Arrays) -> None:
 
 
 def freeze(*, runs: Path, weights: Path, data: Path, network: str, version: int) -> None:
-    """Write the files of one network, ``preview`` (the whole base layer) or ``texture``."""
+    """Write the files of one network: ``detector``, ``preview`` (the whole base layer) or ``texture``."""
     torch.manual_seed(0)
-    {"preview": freeze_base, "texture": freeze_texture}[network](runs, data, weights, version)
+    writers = {"detector": freeze_detector, "preview": freeze_base, "texture": freeze_texture}
+    writers[network](runs, data, weights, version)
