@@ -36,7 +36,7 @@ def freeze_detector(runs: Path, data: Path, weights: Path, version: int) -> None
     """Write ``detector-vN`` (float16, batch normalisation folded) from the run ``detector``."""
     model = Detector()
     model.load_state_dict(averaged(runs / "detector" / "checkpoint.safetensors"))
-    write(weights, f"detector-v{version}", half(fold(model).state_dict()))
+    write(weights, f"detector-v{version}", half(fold(model.eval()).state_dict()))
 
 
 def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
