@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import facecodec
 from facecodec import images
+from facecodec.encoder import embed
 
 Pixels = npt.NDArray[np.uint8]
 Row = list[tuple[Pixels | None, int]]
@@ -25,7 +26,7 @@ SHARES = (1 / 8, 1 / 4, 1 / 2)
 PEERS: dict[str, dict[str, Any]] = {
     "AVIF": {"speed": 6},
     "WebP": {"method": 6},
-    "JPEG": {"optimize": True, "progressive": True},
+    "JPEG": {"optimize": True},
 }
 CELL, CAPTION, GAP = 300, 22, 8
 
@@ -54,11 +55,7 @@ def main(picture: str = str(HERE / "astronaut.png"), folder: str = "demo") -> No
         row[:0] = [("", None), ("", None)]
     contact_sheet(grid).save(out / "contact-sheet.png")
 
-    seen_again = facecodec.encode(decoded[-1], layers="base")
-    similarity = facecodec.compare(data, seen_again).similarity
-    print(
-        f"\nThe embedding of the decoded picture has a similarity of {similarity:.4f} to the one in its file."
-    )
+    similarities(original, data, decoded[-1])
     print(f"{out / 'contact-sheet.png'} shows it all.")
 
 
@@ -76,6 +73,15 @@ def psnr(a: Pixels, b: Pixels) -> float:
     """Return the peak signal-to-noise ratio of two pictures in dB over all three channels."""
     error = np.square(a.astype(np.float64) - b).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def similarities(original: Pixels, data: bytes, decoded: Pixels) -> None:
+    """Print what coding did to the embeddings."""
+    kept = facecodec.features(data).embeddings
+    before = (embed(original) * kept).sum(1).min()
+    again = facecodec.compare(data, facecodec.encode(decoded, layers="base")).similarity
+    print(f"\nThe embedding in the file has a similarity of {before:.4f} to the one before coding,")
+    print(f"and of {again:.4f} to that of the decoded picture.")
 
 
 def compare_peers(original: Pixels, rows: dict[str, Row]) -> None:
@@ -125,4 +131,7 @@ def contact_sheet(grid: list[list[tuple[str, Pixels | None]]]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    try:
+        main(*sys.argv[1:3])
+    except facecodec.FscError as error:
+        sys.exit(f"demo: {error}")
