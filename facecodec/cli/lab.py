@@ -21,7 +21,7 @@ NETWORKS = {
     "texture": "the transforms and the prior of the enhancement layer",
 }
 TAUGHT = ("embedding", "preview")
-FROZEN = ("preview", "texture")
+FROZEN = ("detector", "preview", "texture")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
