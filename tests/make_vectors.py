@@ -1,0 +1,564 @@
+"""Write the conformance vectors that are missing; run by hand, `python tests/make_vectors.py`.
+
+What is there stays as it is: a vector is never written twice, and a new vector is a new name. Those of the
+shipped weights need an encoder, and are made only where there are such weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import small_weights
+from safetensors.numpy import save
+
+import facecodec
+from facecodec import base_layer, container, enhancement, rans, residual, weights
+from facecodec.container import SectionType
+from facecodec.errors import FscError
+from facecodec.geometry import Geometry
+
+FACES, APPEARANCE, ENHANCEMENT, RESIDUAL = SectionType
+FOLDER = Path(__file__).parent / "vectors"
+SMALL = FOLDER / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
+FOLDERS = {"small": SMALL, "shipped": SHIPPED}
+BASE, TEXTURE = "base-v0", "texture-v0"
+PLACE = Geometry(30_000, 34_000, 6, 6500, 900)
+
+
+def make_weights():
+    """Write the small weights, unless they are there."""
+    SMALL.mkdir(parents=True, exist_ok=True)
+    models = {BASE: small_weights.base, TEXTURE: small_weights.texture}
+    for seed, (name, tensors) in enumerate(models.items()):
+        path = SMALL / f"{name}.safetensors"
+        if not path.exists():
+            path.write_bytes(save(tensors(np.random.default_rng(seed))))
+    sums = {path.name: sha256(path.read_bytes()) for path in sorted(SMALL.glob("*.safetensors"))}
+    (SMALL / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+# Files by hand
+
+
+class Maker:
+    """Random contents, as files of the small models; `rng` decides everything."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.base = base_layer.load(BASE)
+        self.texture = enhancement.load(TEXTURE)
+
+    def codes(self, count, dimensions, reach=6.0):
+        """Return codes (count, dimensions) that get smaller along the dimensions."""
+        spread = reach * 0.02 ** (np.arange(dimensions) / dimensions)
+        return np.clip(np.round(self.rng.normal(0, spread, (count, dimensions))), -15, 15).astype(int)
+
+    def faces(self, places, identity=None):
+        """Return the payload of Faces; `places` has a Geometry a face, or None for an aligned picture."""
+        identity = self.codes(len(places), 256) if identity is None else identity
+        return base_layer.encode_faces(base_layer.Faces(tuple(places), identity), self.base)
+
+    def appearance(self, count, codes=None):
+        codes = self.codes(count, 128) if codes is None else codes
+        return base_layer.encode_appearance(codes, self.base)
+
+    def payloads(self, places=(PLACE,)):
+        """Return the payloads of a base layer."""
+        return {FACES: self.faces(places), APPEARANCE: self.appearance(len(places))}
+
+    def write(self, width, height, payloads):
+        return container.write(width, height, self.base.id, payloads)
+
+    def words(self, width, height, payloads, *, last_rank=254, hyper=None, latent=None):
+        """Return a stream of refinements, random ones where none are given."""
+        prediction = facecodec.decode(self.write(width, height, payloads)).pixels
+        shape = enhancement.hyper_shape(height, width, self.texture)
+        if hyper is None:
+            hyper = np.clip(np.round(self.rng.normal(0, 1, shape)), -15, 15).astype(int)
+        known = enhancement.prior(hyper, enhancement.padded(prediction), self.texture)
+        if latent is None:
+            latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
+        return rans.encode_embedded(enhancement.groups(hyper, latent, known, self.texture, last_rank))
+
+    def enhanced(self, width, height, places=(PLACE,), **options):
+        """Return the payloads of a file with an enhancement."""
+        payloads = self.payloads(places)
+        words = self.words(width, height, payloads, **options)
+        return payloads | {ENHANCEMENT: self.texture.id + words}
+
+    def exact(self, width, height, payloads, noise):
+        """Return payloads with the residual to a picture that differs by up to `noise`, modulo 256."""
+        decoded = facecodec.decode(self.write(width, height, payloads)).pixels
+        pixels = (decoded + self.rng.integers(-noise, noise + 1, decoded.shape)).astype(np.uint8)
+        return payloads | {RESIDUAL: residual.encode_exact(pixels, decoded)}
+
+
+def raw(table, faces, rest=b"", start=None):
+    """Return a file around a Faces section whose Check is right."""
+    start = start or container.write(40, 30, base_layer.load(BASE).id, {FACES: b""})[:16]
+    covered = start + table + faces
+    return covered + check(covered) + rest
+
+
+def check(covered):
+    return crc32(covered).to_bytes(4, "little")
+
+
+def with_header(file, offset, data):
+    """Return a file of one section with other bytes in its header, and the Check that belongs to them."""
+    changed = file[:offset] + data + file[offset + len(data) : -4]
+    return changed + check(changed)
+
+
+def flipped(file, offset):
+    return file[:offset] + bytes([file[offset] ^ 16]) + file[offset + 1 :]
+
+
+def section_of(file, section_type):
+    return container.parse(file).find(section_type)
+
+
+# Vectors: name, what it tests, file
+
+
+def valid():
+    make = Maker(1)
+    small = make.enhanced(40, 30)
+    full = make.exact(40, 30, small, 4)
+    file = make.write(40, 30, full)
+    base = make.write(40, 30, make.payloads())
+
+    yield (
+        "no-face",
+        "no face, no Appearance: the picture is grey",
+        make.write(20, 30, {FACES: make.faces(())}),
+    )
+    yield "no-face-appearance", "no face, an empty Appearance", make.write(20, 30, make.payloads(()))
+    yield "face", "one face, base layer only", base
+    yield "face-alone", "Faces only: the average appearance", make.write(40, 30, {FACES: make.faces([PLACE])})
+    yield "aligned", "an aligned picture", make.write(112, 112, make.payloads([None]))
+    yield (
+        "aligned-stretched",
+        "an aligned picture that is not square",
+        make.write(50, 23, make.payloads([None])),
+    )
+    turned = [Geometry(20_000, 30_000, 6, -4700, 5200), Geometry(45_000, 40_000, 5, 300, -8191)]
+    yield "two-faces", "two faces, turned, that share the picture", make.write(90, 70, make.payloads(turned))
+    twins = [PLACE, PLACE]
+    yield (
+        "two-faces-one-place",
+        "of two faces at one distance the first owns",
+        make.write(40, 30, make.payloads(twins)),
+    )
+    crowd = [
+        Geometry(*make.rng.integers(0, 65_536, 2).tolist(), 3, 4096 + face, -face) for face in range(255)
+    ]
+    many = {
+        FACES: make.faces(crowd, make.codes(255, 256, 0.5)),
+        APPEARANCE: make.appearance(255, make.codes(255, 128, 0.5)),
+    }
+    yield "faces-255", "as many faces as there can be", make.write(64, 48, many)
+    largest, smallest = Geometry(0, 65_535, 15, 8191, -8191), Geometry(65_535, 0, 0, 0, -1)
+    yield (
+        "geometry-extremes",
+        "the largest and the smallest scale",
+        make.write(60, 50, make.payloads([largest, smallest])),
+    )
+    wide = [Geometry(65_535, 0, 15, -8191, 8191), Geometry(0, 0, 15, 4096, 0), Geometry(32_768, 0, 0, 1, 1)]
+    yield "widest", "the widest picture there can be", make.write(65_535, 1, make.payloads(wide))
+    yield "highest", "the highest picture there can be", make.write(1, 65_535, make.payloads(wide))
+    zero = {FACES: make.faces([PLACE], np.zeros((1, 256), int))}
+    yield "codes-zero", "an embedding of zeros", make.write(40, 30, zero)
+    ends = {
+        FACES: make.faces([PLACE], make.rng.choice([-15, 15], (1, 256))),
+        APPEARANCE: make.appearance(1, make.rng.choice([-15, 15], (1, 128))),
+    }
+    yield "codes-extreme", "codes at both ends, where frequencies are 0", make.write(40, 30, ends)
+
+    yield (
+        "enhancement",
+        "all refinements of a picture of less than 64 pixels a side",
+        make.write(40, 30, small),
+    )
+    yield "enhancement-64", "a picture that needs no padding", make.write(64, 64, make.enhanced(64, 64))
+    yield (
+        "enhancement-65x129",
+        "padding by nearly 64 rows and columns",
+        make.write(65, 129, make.enhanced(65, 129)),
+    )
+    yield "enhancement-1x1", "the smallest picture", make.write(1, 1, make.enhanced(1, 1))
+    yield "enhancement-no-face", "an enhancement of grey", make.write(40, 30, make.enhanced(40, 30, ()))
+    alone = {t: p for t, p in make.enhanced(40, 30).items() if t != APPEARANCE}
+    alone[ENHANCEMENT] = make.texture.id + make.words(40, 30, {FACES: alone[FACES]})
+    yield (
+        "enhancement-no-appearance",
+        "an enhancement of faces of average appearance",
+        make.write(40, 30, alone),
+    )
+    extremes = {
+        "hyper": make.rng.choice([-15, 15], (2, 1, 1)),
+        "latent": make.rng.choice([-999, 999], (3, 4, 4)),
+    }
+    yield (
+        "enhancement-extreme",
+        "hyper-latents and latents at both ends",
+        make.write(40, 30, make.enhanced(40, 30, **extremes)),
+    )
+    large = make.enhanced(600, 530, last_rank=3)
+    yield (
+        "enhancement-600x530",
+        "a picture of several hundred pixels, coarsely refined",
+        make.write(600, 530, large),
+    )
+    base_payloads = {FACES: small[FACES], APPEARANCE: small[APPEARANCE]}
+    for rank in (0, 9, 30):
+        words = make.words(40, 30, base_payloads, last_rank=rank)
+        yield (
+            f"enhancement-rank-{rank}",
+            f"a stream that was encoded up to rank {rank} only",
+            make.write(40, 30, base_payloads | {ENHANCEMENT: make.texture.id + words}),
+        )
+    for size in (0, 4, 8, 12, 24):
+        shorter = small[ENHANCEMENT][: 8 + size]
+        yield (
+            f"enhancement-{size}-bytes",
+            f"a section with only the first {size} bytes of a stream",
+            make.write(40, 30, base_payloads | {ENHANCEMENT: shorter}),
+        )
+    for extra in (1, 3):
+        padded = small[ENHANCEMENT] + bytes([255] * extra)
+        yield (
+            f"enhancement-{extra}-more",
+            f"{extra} bytes after the last whole Word are ignored",
+            make.write(40, 30, base_payloads | {ENHANCEMENT: padded}),
+        )
+
+    yield "residual", "all sections; the exact pixels", file
+    yield (
+        "residual-base",
+        "a residual without an enhancement",
+        make.write(31, 17, make.exact(31, 17, make.payloads(), 20)),
+    )
+    yield (
+        "residual-noise",
+        "differences of all sizes",
+        make.write(33, 20, make.exact(33, 20, make.payloads(), 128)),
+    )
+    yield "residual-1x1", "a residual of one pixel", make.write(1, 1, make.exact(1, 1, make.payloads(), 3))
+
+    optional = base_payloads | {64: b"", 100: b"what this is\nis not known", 127: bytes(200)}
+    yield "optional", "unknown optional sections are skipped", make.write(40, 30, optional)
+    sixteen = {FACES: small[FACES], **{t: b"" for t in range(64, 79)}}
+    yield "sections-16", "as many sections as there can be", make.write(40, 30, sixteen)
+
+    places = {t: section_of(file, t) for t in (APPEARANCE, ENHANCEMENT, RESIDUAL)}
+    cuts = {
+        "appearance-all": (places[APPEARANCE].offset, "all after Faces"),
+        "appearance": (places[APPEARANCE].offset + 9, "inside Appearance"),
+        "enhancement-all": (places[ENHANCEMENT].offset, "all after Appearance"),
+        "enhancement-check": (places[ENHANCEMENT].offset + 2, "inside the Check of Enhancement"),
+        "enhancement-id": (places[ENHANCEMENT].offset + 4 + 7, "inside Texture_Id"),
+        "enhancement-id-whole": (places[ENHANCEMENT].offset + 4 + 8, "after Texture_Id"),
+        "enhancement-hyper": (places[ENHANCEMENT].offset + 4 + 8 + 4, "inside the hyper-latent"),
+        "enhancement-word": (places[ENHANCEMENT].offset + 4 + 8 + 31, "inside a Word"),
+        "enhancement-last": (places[RESIDUAL].offset - 1, "in front of the last byte of Enhancement"),
+        "residual-all": (places[RESIDUAL].offset, "all of Residual"),
+        "residual": (len(file) - 1, "the last byte of Residual"),
+    }
+    for name, (size, about) in cuts.items():
+        yield f"cut-{name}", f"the end is missing: {about}", file[:size]
+    for section_type, section in places.items():
+        name = section_type.name.lower()
+        after = "" if section_type == RESIDUAL else ": what follows does not count either"
+        yield f"damaged-{name}", f"a wrong Check of {name.title()}{after}", flipped(file, section.offset + 20)
+    whole = make.write(40, 30, full | {70: b"optional"})
+    yield (
+        "damaged-optional",
+        "damage to an optional section harms nothing else",
+        flipped(whole, len(whole) - 1),
+    )
+    broken = flipped(file, places[APPEARANCE].offset + 20)[: places[RESIDUAL].offset - 5]
+    yield "damaged-appearance-cut", "nothing counts after damage, cut or whole", broken
+
+
+def examples():
+    """Yield the files of the specification's "Worked example"."""
+    make = Maker(0)
+    identity, appearance = np.zeros((1, 256), int), np.zeros((1, 128), int)
+    identity[0, :3], appearance[0, :2] = (3, -2, 1), (1, -1)
+    payloads = {FACES: make.faces([PLACE], identity), APPEARANCE: make.appearance(1, appearance)}
+    yield "example-base", "the first file of the worked example", make.write(40, 30, payloads)
+    latent = np.zeros((3, 4, 4), int)
+    latent[0, 0] = (-1, 2, 40, -200)
+    words = make.words(40, 30, payloads, hyper=np.array([[[1]], [[-2]]]), latent=latent, last_rank=20)
+    refined = payloads | {ENHANCEMENT: make.texture.id + words}
+    yield "example", "the second file of the worked example", make.write(40, 30, refined)
+
+
+def invalid():
+    make = Maker(2)
+    payloads = make.exact(40, 30, make.enhanced(40, 30), 4)
+    faces, appearance, enhanced, exact = (payloads[t] for t in (FACES, APPEARANCE, ENHANCEMENT, RESIDUAL))
+    file = make.write(40, 30, payloads)
+    alone = make.write(40, 30, {FACES: faces})
+    one = bytes([0x81, len(faces) + 4])
+    corrupt, cut, unknown, lacking = "CorruptError", "TruncatedError", "UnsupportedError", "WeightsError"
+
+    def written(**changed):
+        replaced = {SectionType[name.upper()]: payload for name, payload in changed.items()}
+        return make.write(40, 30, {FACES: faces} | replaced)
+
+    yield "empty", "a file without a byte", cut, b""
+    yield "magic-cut", "the end of the file inside Magic", cut, file[:2]
+    yield "header-cut", "the end of the file inside the header", cut, file[:15]
+    yield "table-missing", "the end of the file after the header", cut, file[:16]
+    yield "table-cut", "the end of the file inside Section_Table", cut, file[:18]
+    yield "length-cut", "the end of the file inside a Length", cut, raw(b"", b"")[:16] + b"\x81\x80"
+    yield "faces-cut", "the end of the file inside Identity_Codes", cut, alone[:-9]
+    yield "faces-check-cut", "the end of the file inside the Check of Faces", cut, alone[:-1]
+    yield "magic", "another Magic", corrupt, with_header(alone, 0, b"\xf5SD")
+    yield "jpeg", "a file of another kind", corrupt, bytes.fromhex("ffd8ffe000104a464946000101")
+    yield "version-0", "Version 0", unknown, with_header(alone, 3, b"\0")
+    yield "version-2", "Version 2", unknown, with_header(alone, 3, b"\2")
+    yield "width-0", "a Width of 0", corrupt, with_header(alone, 4, bytes(2))
+    yield "height-0", "a Height of 0", corrupt, with_header(alone, 6, bytes(2))
+    yield "weights-unknown", "a Weights_Id of no weights file", lacking, with_header(alone, 8, bytes(8))
+    for number in (0, 5, 63):
+        table = bytes([1, len(faces) + 4, 128 + number, 4]) if number else bytes([1, len(faces) + 4, 128, 4])
+        yield f"type-{number}", f"a section of type {number}", unknown, raw(table, faces, check(b""))
+    yield (
+        "faces-missing",
+        "a first section other than Faces",
+        corrupt,
+        raw(bytes([0x82, len(faces) + 4]), faces),
+    )
+    second = bytes([2, 4, 0x81, len(faces) + 4])
+    yield "faces-second", "Faces after another section", corrupt, raw(second, check(b"") + faces)
+    twice = raw(bytes([1, len(faces) + 4, 0x81, 4]), faces, check(b""))
+    yield "faces-twice", "two sections of one type", corrupt, twice
+    unordered = bytes([1, len(faces) + 4, 65, 4, 0x80 + 64, 4])
+    yield (
+        "order",
+        "a section of a smaller type after one of a greater",
+        corrupt,
+        raw(unordered, faces, 2 * check(b"")),
+    )
+    tags = b"".join(bytes([t + (128 if t == 79 else 0), 4]) for t in range(64, 80))
+    yield (
+        "sections-17",
+        "a section too many",
+        corrupt,
+        raw(bytes([1, len(faces) + 4]) + tags, faces, 16 * check(b"")),
+    )
+    low = bytes([0x81, 128 | (len(faces) + 4) % 128])
+    yield "length-not-minimal", "a Length with a last byte of 0", corrupt, raw(low + b"\0", faces)
+    yield "length-6-bytes", "a Length of 6 bytes", corrupt, raw(low + b"\x80\x80\x80\x80\0", faces)
+    yield (
+        "length-3",
+        "a section without room for its Check",
+        corrupt,
+        raw(bytes([1, len(faces) + 4, 0xC0, 3]), faces, bytes(3)),
+    )
+    huge = bytes([1, len(faces) + 4]) + b"\xc0\x80\x80\x80\x80\x10"
+    yield "length-2-to-32", "a Length of 2^32", corrupt, raw(huge, faces)
+    yield "trailing-byte", "a byte after the last section", corrupt, file + b"\0"
+    yield "faces-check", "a wrong Check of Faces", corrupt, flipped(alone, len(alone) - 1)
+    yield "faces-damaged", "a flipped bit in Faces", corrupt, flipped(alone, len(alone) - 20)
+    yield "header-damaged", "a flipped bit in Width", corrupt, flipped(alone, 4)
+    yield "table-damaged", "a flipped bit in the Length of a later section", corrupt, flipped(file, 19)
+
+    yield "faces-empty", "Faces without Flags", corrupt, raw(b"\x81\x04", b"")
+    yield "face-count-missing", "Faces without Face_Count", corrupt, raw(b"\x81\x05", b"\0")
+    yield "flags", "an unknown bit of Flags", unknown, raw(one, b"\2" + faces[1:])
+    yield "flags-high", "the highest bit of Flags", unknown, raw(one, b"\x80" + faces[1:])
+    aligned = make.faces([None])
+    for count in (0, 2):
+        yield (
+            f"aligned-{count}-faces",
+            f"an aligned picture with {count} faces",
+            corrupt,
+            raw(bytes([0x81, len(aligned) + 4]), b"\1" + bytes([count]) + aligned[2:]),
+        )
+    yield "geometry-cut", "Faces that ends inside Geometries", corrupt, raw(b"\x81\x0d", faces[:9])
+    scales = {
+        "zero": (0, 0, 0, "a scale of 0"),
+        "small": (1, 4095, -4095, "a scale that is not normalised"),
+        "a": (3, -8192, 0, "a = -8192"),
+        "b": (0, 1, -8192, "b = -8192"),
+    }
+    for name, (e, a, b, about) in scales.items():
+        packed = (e | (a & 0x3FFF) << 4 | (b & 0x3FFF) << 18).to_bytes(4, "little")
+        yield f"geometry-{name}", about, corrupt, raw(one, faces[:6] + packed + faces[10:])
+
+    streams = {
+        "odd": (lambda words: words + b"\1", "a stream that is not made of whole Words"),
+        "zero": (lambda words: bytes(4) + words, "a first Word of 0"),
+        "long": (lambda words: words + b"\1\2\3\4", "a Word too many"),
+        "long-zero": (lambda words: words + bytes(4), "a Word of 0 too many"),
+    }
+    for name, (change, about) in streams.items():
+        longer = faces[:10] + change(faces[10:])
+        yield (
+            f"identity-{name}",
+            f"Identity_Codes: {about}",
+            corrupt,
+            raw(bytes([0x81, len(longer) + 4]), longer),
+        )
+        yield f"appearance-{name}", f"Appearance: {about}", corrupt, written(appearance=change(appearance))
+        yield (
+            f"residual-{name}",
+            f"Residual: {about}",
+            corrupt,
+            written(appearance=appearance, enhancement=enhanced, residual=exact[:74] + change(exact[74:])),
+        )
+    yield "appearance-short", "Appearance: a Word too few", corrupt, written(appearance=appearance[:-4])
+    less = exact[:-4]
+    yield (
+        "residual-short",
+        "Residual: a Word too few",
+        corrupt,
+        written(appearance=appearance, enhancement=enhanced, residual=less),
+    )
+    nobody = make.faces(())
+    for name, payload in {"identity": nobody + b"\1\0\0\0", "appearance": nobody}.items():
+        others = {APPEARANCE: b"\1\0\0\0"} if name == "appearance" else {}
+        yield (
+            f"{name}-no-face",
+            f"{name} codes without a face",
+            corrupt,
+            make.write(40, 30, {FACES: payload} | others),
+        )
+    refined = {"appearance": appearance}
+    yield "texture-id-cut", "an Enhancement of 7 bytes", corrupt, written(**refined, enhancement=enhanced[:7])
+    yield (
+        "texture-unknown",
+        "a Texture_Id of no weights file",
+        lacking,
+        written(**refined, enhancement=bytes(8) + enhanced[8:]),
+    )
+    yield (
+        "texture-base",
+        "a Texture_Id of the weights file of the base layer",
+        lacking,
+        written(**refined, enhancement=make.base.id + enhanced[8:]),
+    )
+    for name, change in {"zero": bytes(4) + enhanced[8:], "long": enhanced[8:] + b"\1\2\3\4"}.items():
+        about = {"zero": "a first Word of 0", "long": "a Word too many"}[name]
+        body = enhanced[:8] + change
+        yield f"enhancement-{name}", f"Refinements: {about}", corrupt, written(**refined, enhancement=body)
+
+    refined["enhancement"] = enhanced
+    yield "residual-side-cut", "a Residual of 73 bytes", corrupt, written(**refined, residual=exact[:73])
+    for offset, value, about in (
+        (0, 5, "red-share"),
+        (1, 5, "blue-share"),
+        (2, 28, "green-table"),
+        (10, 255, "red-table"),
+        (73, 28, "blue-table"),
+    ):
+        side = exact[:offset] + bytes([value]) + exact[offset + 1 :]
+        yield (
+            f"residual-{about}",
+            f"a {about.replace('-', ' ')} of {value}",
+            corrupt,
+            written(**refined, residual=side),
+        )
+
+
+def shipped():
+    """Yield vectors of the newest shipped weights, made by the encoder from the example portrait."""
+    from PIL import Image
+
+    name = "-".join(weights.newest(kind) for kind in ("base", "texture"))
+    with Image.open(Path(__file__).parents[1] / "examples" / "astronaut.png") as image:
+        picture = np.asarray(image.convert("RGB"))
+    portrait = np.ascontiguousarray(picture[:256:2, 110:366:2])
+    files = {
+        "portrait": ("a portrait", facecodec.encode(portrait, no_face="encode")),
+        "base": ("the base layer of a portrait", facecodec.encode(portrait, layers="base", no_face="encode")),
+        "aligned": ("an aligned face", facecodec.encode(portrait[:112, :112], aligned=True, quality=40)),
+        "exact": (
+            "the pixels of a portrait",
+            facecodec.encode(portrait[20:84, 30:94], no_face="encode", lossless=True),
+        ),
+    }
+    for case, (about, file) in files.items():
+        yield f"{name}-{case}", f"{about}, with the shipped weights", file
+    yield (
+        f"{name}-cut",
+        "the first half of a portrait, with the shipped weights",
+        files["portrait"][1][: len(files["portrait"][1]) // 2],
+    )
+
+
+# What files are worth
+
+
+def features_digest(features):
+    parts = (features.embeddings, features.boxes, features.landmarks)
+    return sha256(b"".join(part.astype("<f4").tobytes() for part in parts))
+
+
+def digests(features, preview, picture):
+    """Return the three digests of a decoded file, as the specification defines them under "Conformance"."""
+    pixels = (sha256(np.ascontiguousarray(part).tobytes()) for part in (preview, picture))
+    return dict(zip(("features", "preview", "picture"), (features_digest(features), *pixels), strict=True))
+
+
+def worth(data):
+    """Return what a valid file decodes to, as its JSON says it."""
+    picture = facecodec.decode(data)
+    preview = facecodec.decode(data, layers="base").pixels
+    return digests(facecodec.features(data), preview, picture.pixels) | {"complete": not picture.notes}
+
+
+def readable_features(data):
+    """Return the digest of the features of a file that is otherwise invalid, if they can be read."""
+    try:
+        return {"features": features_digest(facecodec.features(data))}
+    except FscError:
+        return {}
+
+
+def keep(kind, name, data, about):
+    """Write a vector unless there is one of its name."""
+    path = FOLDER / kind / f"{name}.fsc"
+    if path.exists() or path.with_suffix(".json").exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    with (FOLDER / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{sha256(data)}  {kind}/{name}.fsc\n")
+    return True
+
+
+def main():
+    os.environ["FSC_WEIGHTS"] = str(SMALL)
+    make_weights()
+    written = sum(
+        keep("valid", name, data, {"about": about, "weights": "small"} | worth(data))
+        for name, about, data in (*examples(), *valid())
+    )
+    for name, about, error, data in invalid():
+        facts = {"about": about, "weights": "small", "error": error} | readable_features(data)
+        written += keep("invalid", name, data, facts)
+    os.environ["FSC_WEIGHTS"] = str(SHIPPED)
+    if {"base", "texture"} <= {name.rpartition("-v")[0] for name in weights.sums(SHIPPED)}:
+        for name, about, data in shipped():
+            written += keep("valid", name, data, {"about": about, "weights": "shipped"} | worth(data))
+    print(f"{written} vectors written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,419 @@
+"""A decoder of FSC files made to be read: bitstream_spec.md in numpy, section by section, and nothing else.
+
+It shares no line with the package that it checks, and is not fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+LANDMARKS = """38.2946 51.6963   73.5318 51.5014   56.0252 71.7366   41.5493 92.3655   70.7299 92.2041"""
+
+
+class Refused(Exception):
+    """A file, or a weights file, that cannot be decoded; `error` is the name of the specification for it."""
+
+    def __init__(self, error):
+        super().__init__(error)
+        self.error = error
+
+
+def require(condition, error="CorruptError"):
+    if not condition:
+        raise Refused(error)
+
+
+@dataclass
+class Decoded:
+    embeddings: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    prediction: np.ndarray | None = None
+    picture: np.ndarray | None = None
+    complete: bool = True
+
+
+def features(data, weights):
+    """Read the faces of a file, given a folder of weights files."""
+    width, height, weights_id, sections, _ = read_container(data)
+    geometries, identity = read_faces(sections[1], read_weights(weights, weights_id))
+    return Decoded(embed(identity), *outline(geometries, width, height))
+
+
+def decode(data, weights):
+    """Decode a file as far as it goes, given a folder of weights files."""
+    result = features(data, weights)
+    width, height, weights_id, sections, result.complete = read_container(data)
+    tensors = read_weights(weights, weights_id)
+    geometries, identity = read_faces(sections[1], tensors)
+    appearance = np.zeros((len(identity), 128), int)
+    if 2 in sections:
+        appearance = read_codes(sections[2], tensors["appearance.frequencies"], len(identity))
+    previews = [preview(np.concatenate(codes), tensors) for codes in zip(identity, appearance, strict=True)]
+    result.prediction = result.picture = place(previews, geometries, width, height)
+    if 3 in sections:
+        require(len(sections[3]) >= 8)
+        result.picture = enhance(sections[3][8:], result.picture, read_weights(weights, sections[3][:8]))
+    if 4 in sections:
+        result.picture = add_residual(sections[4], result.picture)
+    return result
+
+
+# Container
+
+
+def read_container(data):
+    """Return width, height, Weights_Id, the payloads that count by Section_Type, and whether they are all."""
+    require(data[:3] == b"\xf5SC"[: len(data)])
+    require(data[3:4] in (b"", b"\x01"), "UnsupportedError")
+    require(len(data) >= 16, "TruncatedError")
+    width, height = struct.unpack("<HH", data[4:8])
+    require(width and height)
+    require(width * height <= 2**26, "UnsupportedError")
+    at, entries, last = 16, [], False
+    while not last:
+        require(at < len(data), "TruncatedError")
+        section_type, last = data[at] & 127, data[at] >= 128
+        require(last or len(entries) < 15)
+        require(section_type in (1, 2, 3, 4) or section_type >= 64, "UnsupportedError")
+        require((section_type == 1) if not entries else section_type > entries[-1][0])
+        length, at = read_length(data, at + 1)
+        entries.append((section_type, length))
+    sections, complete = {}, True
+    for section_type, length in entries:
+        body, at = data[at : at + length], at + length
+        payload, check = (body[:-4], body[-4:]) if section_type in (1, 2) else (body[4:], body[:4])
+        covered = data[: at - 4] if section_type == 1 else payload
+        cut, sound = len(body) < length, crc32(covered) == int.from_bytes(check, "little")
+        require(section_type > 1 or not cut, "TruncatedError")
+        require(section_type > 1 or sound)
+        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 8)):
+            sections[section_type] = payload
+        complete = complete and sound and not cut
+    require(len(data) <= at)
+    return width, height, data[8:16], sections, complete
+
+
+def read_length(data, at):
+    length = 0
+    for index in range(5):
+        require(at + index < len(data), "TruncatedError")
+        byte = data[at + index]
+        length |= (byte & 127) << 7 * index
+        if byte < 128:
+            require((byte or not index) and 4 <= length < 2**32)
+            return length, at + index + 1
+    raise Refused("CorruptError")
+
+
+# Range coding (rANS)
+
+
+def cumulative(frequencies):
+    """Return C_0 .. C_n of a Table."""
+    f = [int(frequency) for frequency in frequencies]
+    n, k = len(f), sum(f).bit_length() - 1
+    require(sum(f) == 2**k and 12 <= k <= 16 and min(f) >= 0, "WeightsError")
+    return [(sum(f[:i]) * (2**24 - n) >> k) + i for i in range(n + 1)]
+
+
+class Stream:
+    def __init__(self, data):
+        self.words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])[::-1]
+        require(self.words[-1:] != (0,))
+        self.words, self.s = list(self.words), 0
+        self.refill()
+        self.refill()
+
+    def refill(self):
+        if self.s < 2**32 and self.words:
+            self.s = self.s << 32 | self.words.pop()
+
+    def symbol(self, c):
+        q = self.s % 2**24
+        i = bisect_right(c, q) - 1
+        self.s = (self.s >> 24) * (c[i + 1] - c[i]) + q - c[i]
+        self.refill()
+        return i
+
+    @property
+    def at_end(self):
+        return not self.words and self.s <= 2**32
+
+
+# Geometry
+
+
+def read_geometry(data):
+    qx, qy, packed = struct.unpack("<HHI", data)
+    a, b = (((packed >> low) + 2**13) % 2**14 - 2**13 for low in (4, 18))
+    e = packed % 16
+    require((4096 if e else 1) <= max(abs(a), abs(b)) <= 8191)
+    return qx, qy, e, a, b
+
+
+def outline(geometries, width, height):
+    """Return the boxes and the landmarks of all faces."""
+    corners = [(u, v) for u in (16, 96) for v in (8, 112)]
+    five = LANDMARKS.split()
+    boxes = np.zeros((len(geometries), 4), np.float32)
+    landmarks = np.zeros((len(geometries), 5, 2), np.float32)
+    for face, geometry in enumerate(geometries):
+        xs, ys = zip(*(to_picture(geometry, u, v, width, height) for u, v in corners), strict=True)
+        boxes[face] = [
+            min(max(side, 0), limit)
+            for side, limit in zip((min(xs), min(ys), max(xs), max(ys)), (width, height) * 2, strict=True)
+        ]
+        points = zip(map(Fraction, five[::2]), map(Fraction, five[1::2]), strict=True)
+        landmarks[face] = [to_picture(geometry, u, v, width, height) for u, v in points]
+    return boxes, landmarks
+
+
+def to_picture(geometry, u, v, width, height):
+    if geometry is None:
+        x, y = u * Fraction(width, 112), v * Fraction(height, 112)
+    else:
+        qx, qy, e, a, b = geometry
+        x = Fraction((2 * qx + 1) * width, 2**17) + (a * (u - 56) - b * (v - 56)) * Fraction(2**e, 2**20)
+        y = Fraction((2 * qy + 1) * height, 2**17) + (b * (u - 56) + a * (v - 56)) * Fraction(2**e, 2**20)
+    return tuple((256 * z + Fraction(1, 2)).__floor__() / 256 for z in (x, y))
+
+
+def place(previews, geometries, width, height):
+    result = np.full((height, width, 3), 128, np.uint8)
+    nearest = np.full((height, width), 2**62)
+    x, y = 2 * np.arange(width)[None] + 1, 2 * np.arange(height)[:, None] + 1
+    for p, geometry in zip(previews, geometries, strict=True):
+        if geometry is None:
+            s, t = 28672 * (x - width) // (5 * width) + 0 * y, 28672 * (y - height) // (5 * height) + 0 * x
+        else:
+            qx, qy, e, a, b = geometry
+            dx, dy = 2**16 * x - (2 * qx + 1) * width, 2**16 * y - (2 * qy + 1) * height
+            d = 5 * (a * a + b * b) * 2**e
+            s, t = 4096 * (a * dx + b * dy) // d, 4096 * (a * dy - b * dx) // d
+        distance = np.maximum(abs(s), abs(t))
+        owned = distance < nearest
+        nearest[owned] = distance[owned]
+        result[owned] = sample(extend(p), s[owned], t[owned])
+    return result
+
+
+def extend(p):
+    border = p.sum((0, 1)) - p[1:-1, 1:-1].sum((0, 1))
+    m = (border + 126) // 252
+    k = np.arange(128)
+    w = np.minimum(np.minimum(k, 127 - k), 32)
+    w = np.minimum(w[:, None], w)[..., None]
+    near = np.clip(k - 32, 0, 63)
+    q = (p[near][:, near] * w + m * (32 - w) + 16) // 32
+    return np.pad(q, ((0, 1), (0, 1), (0, 0)))
+
+
+def sample(q, s, t):
+    h, k = np.clip(s + 16256, 0, 32512), np.clip(t + 16256, 0, 32512)
+    j, f, i, g = h >> 8, (h % 256)[:, None], k >> 8, (k % 256)[:, None]
+    upper = q[i, j] * (256 - f) + q[i, j + 1] * f
+    lower = q[i + 1, j] * (256 - f) + q[i + 1, j + 1] * f
+    return (upper * (256 - g) + lower * g + 32768) >> 16
+
+
+# Integer layers, on one map (C, H, W)
+
+
+def convolve(tensors, name, x, lo, hi, stride=1):
+    weight, bias, shift = (tensors[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+    k, (rows, columns) = weight.shape[2], (-(-size // stride) for size in x.shape[1:])
+    padded = np.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    acc = np.zeros((len(weight), rows, columns))
+    for p, q in np.ndindex(k, k):
+        part = padded[
+            :, p : p + stride * (rows - 1) + 1 : stride, q : q + stride * (columns - 1) + 1 : stride
+        ]
+        acc += np.tensordot(weight[:, :, p, q].astype(float), part.astype(float), 1)
+    half = np.where(shift > 0, 1 << np.maximum(shift - 1, 0), 0)
+    return np.clip((acc.astype(np.int64) + (bias + half)[:, None, None]) >> shift[:, None, None], lo, hi)
+
+
+def depth_to_space(x, f):
+    channels, height, width = x.shape
+    split = x.reshape(channels // f**2, f, f, height, width)
+    return split.transpose(0, 3, 1, 4, 2).reshape(channels // f**2, height * f, width * f)
+
+
+def space_to_depth(x, f):
+    channels, height, width = x.shape
+    split = x.reshape(channels, height // f, f, width // f, f)
+    return split.transpose(0, 2, 4, 1, 3).reshape(channels * f**2, height // f, width // f)
+
+
+def upsample(x):
+    return x.repeat(2, 1).repeat(2, 2)
+
+
+# Weights files
+
+
+class Tensors(dict):
+    def __missing__(self, name):
+        raise Refused("WeightsError")
+
+
+def read_weights(folder, wanted):
+    """Return the tensors of the weights file with this id."""
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        data = path.read_bytes()
+        if hashlib.sha256(data).digest()[:8] == wanted:
+            size = int.from_bytes(data[:8], "little")
+            header, numbers = json.loads(data[8 : 8 + size]), data[8 + size :]
+            tensors = Tensors()
+            for name, about in header.items():
+                if name != "__metadata__" and about["dtype"][0] in "IU":
+                    dtype = f"<{about['dtype'][0].lower()}{int(about['dtype'][1:]) // 8}"
+                    begin, end = about["data_offsets"]
+                    tensors[name] = np.frombuffer(numbers[begin:end], dtype).reshape(about["shape"])
+            return tensors
+    raise Refused("WeightsError")
+
+
+# Base layer
+
+
+def read_faces(payload, tensors):
+    require(len(payload) >= 2)
+    flags, count = payload[0], payload[1]
+    require(flags in (0, 1), "UnsupportedError")
+    require(count == 1 or not flags)
+    end = 2 if flags else 2 + 8 * count
+    require(len(payload) >= end)
+    geometries = [None] if flags else [read_geometry(payload[at : at + 8]) for at in range(2, end, 8)]
+    return geometries, read_codes(payload[end:], tensors["identity.frequencies"], count)
+
+
+def read_codes(data, tables, faces):
+    require(len(data) % 4 == 0)
+    stream, codes = Stream(data), np.zeros((faces, 8 * len(tables)), int)
+    for g, table in enumerate(tables):
+        c = cumulative(table)
+        for face, d in np.ndindex(faces, 8):
+            codes[face, 8 * g + d] = stream.symbol(c) - 15
+    require(not stream.words and stream.s == 0)
+    return codes
+
+
+def embed(identity):
+    norm = np.sqrt((identity**2).sum(1, keepdims=True).astype(np.float64))
+    return (identity / np.maximum(1, norm)).astype(np.float32).reshape(-1, 256)
+
+
+def preview(codes, tensors):
+    x = convolve(tensors, "start", codes[:, None, None], 0, 511).reshape(-1, 4, 4)
+    for layer, doubled in enumerate((True, True, False, True, False)):
+        x = convolve(tensors, f"layers.{layer}", upsample(x) if doubled else x, 0, 511)
+    return depth_to_space(convolve(tensors, "finish", x, 0, 255), 2).transpose(1, 2, 0)
+
+
+# Enhancement layer
+
+
+def enhance(data, prediction, tensors):
+    height, width = prediction.shape[:2]
+    padded = np.pad(prediction, ((0, -height % 64), (0, -width % 64), (0, 0)), "edge").transpose(2, 0, 1)
+    stream = Stream(data)
+    z = np.zeros((len(tensors["hyper.frequencies"]), padded.shape[1] // 64, padded.shape[2] // 64), int)
+    for channel, table in enumerate(tensors["hyper.frequencies"]):
+        c = cumulative(table)
+        for i, j in np.ndindex(*z.shape[1:]):
+            if stream.at_end:
+                return prediction
+            z[channel, i, j] = stream.symbol(c) - 15
+
+    def layer(name, *inputs, lo=0, hi=511, stride=1):
+        return convolve(tensors, name, np.concatenate(inputs), lo, hi, stride)
+
+    c8 = layer("context.to_8", space_to_depth(padded.astype(int), 4), stride=2)
+    c16 = layer("context.to_16", c8, stride=2)
+    x = layer("prior.from_64", z)
+    x = layer("prior.from_32", upsample(x))
+    x = layer("prior.from_16", upsample(x))
+    x = layer("prior.mix", x, c16)
+    mean = layer("prior.mean", x, lo=-2047, hi=2047)
+    scale = layer("prior.scale", x, hi=len(tensors["tree.planes"]) - 1)
+
+    node = refine(stream, scale.ravel(), tensors)
+    value = tensors["tree.value"].astype(int)[scale.ravel(), node].reshape(scale.shape)
+
+    def shortcut(name, x):
+        return np.clip(x + layer(f"{name}.second", layer(f"{name}.first", x), lo=-2047, hi=2047), 0, 511)
+
+    x = layer("synthesis.enter", np.clip(mean + value, -2047, 2047))
+    x = shortcut("synthesis.at_16.1", layer("synthesis.at_16.0", x, c16))
+    x = depth_to_space(layer("synthesis.up_8", x), 2)
+    x = shortcut("synthesis.at_8.1", layer("synthesis.at_8.0", x, c8))
+    x = depth_to_space(layer("synthesis.up_4", x), 2)
+    x = depth_to_space(layer("synthesis.finish", shortcut("synthesis.at_4", x), lo=-511), 4)
+    return np.clip(padded + x, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+
+
+def refine(stream, scale, tensors):
+    """Return the node that each latent, in order of channel, row and column, reaches."""
+    tables, node = {}, np.zeros(len(scale), int)
+    leaves = np.full((len(tensors["tree.rank"]), 364 - 121), 255)
+    ranks = np.concatenate([tensors["tree.rank"], leaves], 1)
+    for r in range(255):
+        for latent in sorted(np.flatnonzero(ranks[scale, node] == r), key=lambda i: (scale[i], node[i])):
+            if stream.at_end:
+                return node
+            place = scale[latent], node[latent]
+            if place not in tables:
+                tables[place] = cumulative(tensors["tree.frequencies"][place])
+            node[latent] = 3 * node[latent] + 1 + stream.symbol(tables[place])
+    require(stream.at_end)
+    return node
+
+
+# Exact residual
+
+
+def add_residual(payload, picture):
+    require(len(payload) >= 74 and (len(payload) - 74) % 4 == 0)
+    require(max(payload[:2]) <= 4 and max(payload[2:74]) <= 27)
+    height, width = picture.shape[:2]
+    sums = np.pad(picture.astype(int).sum(2), 1, "edge")
+    change = abs(sums[1:-1, 2:] - sums[1:-1, :-2]) + abs(sums[2:, 1:-1] - sums[:-2, 1:-1])
+    activity = sum(change.ravel() >= threshold for threshold in (6, 12, 21, 33, 51, 81, 135))
+    stream = Stream(payload[74:])
+
+    def differences(context, tables):
+        result = np.zeros(height * width, int)
+        for value, table in enumerate(tables):
+            c = difference_table(table)
+            for pixel in np.flatnonzero(context == value):
+                result[pixel] = stream.symbol(c) - 128
+        return result
+
+    green = differences(activity, payload[2:10])
+    context = 4 * activity + sum(abs(green) >= threshold for threshold in (1, 2, 4))
+    red = differences(context, payload[10:42]) + (green * payload[0] >> 2)
+    blue = differences(context, payload[42:74]) + (green * payload[1] >> 2)
+    require(not stream.words and stream.s == 0)
+    added = np.stack([red, green, blue], 1).reshape(picture.shape)
+    return ((picture + added) % 256).astype(np.uint8)
+
+
+def difference_table(t):
+    w = [2**40]
+    for _ in range(128):
+        w.append(w[-1] * (t + 4) // 32)
+    total = sum(w[abs(d)] for d in range(-128, 128))
+    f = [1 + w[abs(d)] * 65280 // total for d in range(-128, 128)]
+    f[128] += 2**16 - sum(f)
+    return cumulative(f)

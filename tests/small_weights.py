@@ -1,0 +1,98 @@
+"""Small models of random integers: they make the conformance vectors independent of any training."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+ACTIVE = (150, 150)
+"""Mean and spread that random layers aim at, so that both ends of 0 .. 511 are clipped now and then."""
+WEIGHT = 40
+
+
+def base(rng):
+    """Return the tensors of a small base model."""
+    precisions = [12, 14, 16]
+    spreads = np.geomspace(4, 0.12, 48)
+    rows = [row(31, 15, spread, precisions[i % 3]) for i, spread in enumerate(spreads)]
+    tensors = {
+        "identity.frequencies": np.array(rows[:32]),
+        "appearance.frequencies": np.array(rows[16::2]),
+        "verdicts": np.array([[200_000, 10_000], [300_000, 1_000], [400_000, 100]], np.int32),
+    }
+    tensors |= layer(rng, "start", 16 * 3, 384, 1, 1, ACTIVE)
+    widths = [3, 5, 4, 6, 3, 4]
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        tensors |= layer(rng, f"layers.{index}", outputs, inputs, 3, 200, ACTIVE)
+    return tensors | layer(rng, "finish", 12, 4, 3, 200, (128, 60))
+
+
+def texture(rng):
+    """Return the tensors of a small texture model."""
+    a, b, c, d, e, f, g, h, i, j, m, z = 5, 6, 4, 7, 5, 6, 8, 7, 4, 6, 3, 2
+    planes = np.array([1, 2, 3, 5], np.uint8)
+    shapes = {
+        "context.to_8": (a, 48, 3, 130, ACTIVE),
+        "context.to_16": (b, a, 3, 200, ACTIVE),
+        "prior.from_64": (c, z, 1, 2, ACTIVE),
+        "prior.from_32": (d, c, 3, 200, ACTIVE),
+        "prior.from_16": (e, d, 3, 200, ACTIVE),
+        "prior.mix": (f, e + b, 3, 200, ACTIVE),
+        "prior.mean": (m, f, 1, 200, (0, 300)),
+        "prior.scale": (m, f, 1, 200, (1.5, 1.2)),
+        "synthesis.enter": (g, m, 1, 400, ACTIVE),
+        "synthesis.at_16.0": (h, g + b, 3, 200, ACTIVE),
+        "synthesis.at_16.1.first": (h, h, 3, 200, ACTIVE),
+        "synthesis.at_16.1.second": (h, h, 3, 200, (0, 200)),
+        "synthesis.up_8": (4 * i, h, 1, 200, ACTIVE),
+        "synthesis.at_8.0": (j, i + a, 3, 200, ACTIVE),
+        "synthesis.at_8.1.first": (j, j, 3, 200, ACTIVE),
+        "synthesis.at_8.1.second": (j, j, 3, 200, (0, 200)),
+        "synthesis.up_4": (4 * 3, j, 1, 200, ACTIVE),
+        "synthesis.at_4.first": (3, 3, 5, 200, ACTIVE),
+        "synthesis.at_4.second": (3, 3, 3, 200, (0, 200)),
+        "synthesis.finish": (48, 3, 3, 200, (0, 40)),
+    }
+    tensors = {}
+    for name, (outputs, inputs, kernel, size, aim) in shapes.items():
+        tensors |= layer(rng, name, outputs, inputs, kernel, size, aim)
+    tensors["hyper.frequencies"] = np.array([row(31, 15, spread, 14) for spread in (0.4, 2.0)])
+    return tensors | trees(rng, planes)
+
+
+def row(symbols, centre, spread, precision):
+    """Return frequencies around a symbol; on the flanks of a narrow row they are 0."""
+    shares = np.exp(-np.abs(np.arange(symbols) - centre) / spread)
+    frequencies = np.floor(shares / shares.sum() * 2**precision).astype(int)
+    frequencies[centre] += 2**precision - frequencies.sum()
+    return frequencies.astype(np.uint16)
+
+
+def layer(rng, name, outputs, inputs, kernel, size, aim):
+    """Return a layer whose outputs have about this mean and spread where its inputs have this size."""
+    mean, spread = aim
+    weight = rng.integers(-WEIGHT, WEIGHT + 1, (outputs, inputs, kernel, kernel)).astype(np.int8)
+    reach = size * np.sqrt((weight.astype(float) ** 2).sum((1, 2, 3)))
+    shift = np.maximum(0, np.round(np.log2(reach / spread))).astype(np.uint8)
+    bias = np.round((mean + rng.normal(0, spread / 4, outputs)) * 2.0**shift).astype(np.int32)
+    return {f"{name}.weight": weight, f"{name}.bias": bias, f"{name}.shift": shift}
+
+
+def trees(rng, planes):
+    """Return trees of these depths; the ranks reach from 0 to 254."""
+    frequencies = np.zeros((len(planes), 121, 3), np.uint16)
+    value = np.zeros((len(planes), 364), np.int16)
+    rank = np.full((len(planes), 121), 255, np.uint8)
+    for tree, depth in enumerate(planes.tolist()):
+        for plane in range(depth + 1):
+            first, count, step = (3**plane - 1) // 2, 3**plane, 3 ** (depth - plane)
+            centres = 16 * step * (np.arange(count) - (count - 1) // 2)
+            value[tree, first : first + count] = centres + rng.integers(-5, 6, count)
+            for node in range(first, first + count if plane < depth else first):
+                frequencies[tree, node] = row(3, rng.integers(3), rng.uniform(0.1, 3), rng.integers(12, 17))
+                above = int(rank[tree, (node - 1) // 3]) if node else -1
+                rank[tree, node] = above + rng.integers(1, 12)
+    rank[0, 0] = 254
+    rank[1, 0] = 0
+    return {"tree.planes": planes, "tree.frequencies": frequencies, "tree.value": value, "tree.rank": rank}

@@ -1,0 +1,404 @@
+"""bitstream_spec.md against the code: its tables and its worked example are read out of the Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_decoder
+from make_vectors import BASE, FOLDER, FOLDERS, SMALL, TEXTURE
+from safetensors.numpy import load_file
+
+import facecodec
+from facecodec import (
+    base_layer,
+    codec,
+    container,
+    enhancement,
+    entropy,
+    exact,
+    geometry,
+    rans,
+    residual,
+    weights,
+)
+from facecodec.container import SectionType
+
+ROOT = Path(__file__).parents[1]
+SPEC = (ROOT / "bitstream_spec.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^(#+) (.+)$", SPEC, re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def small_weights(monkeypatch):
+    monkeypatch.setenv("FSC_WEIGHTS", str(SMALL))
+
+
+def chapter(*titles):
+    """Return the text under a heading, down to the next of its level; further titles lead into it."""
+    text = SPEC
+    for title in titles:
+        found = re.search(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
+        assert found, title
+        level = len(found[1])
+        text = text[found.end() :]
+        end = re.search(rf"^#{{1,{level}}} ", text, re.MULTILINE)
+        text = text[: end.start()] if end else text
+    return text
+
+
+def tables(text):
+    """Return the tables of a text, each a list of rows, each a dict from the heads of the columns."""
+    result = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        head, _, *rows = [
+            [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.splitlines()
+        ]
+        result.append([dict(zip(head, row, strict=True)) for row in rows])
+    return result
+
+
+def table(*titles, column):
+    """Return the one table under a heading that has this column."""
+    (found,) = [rows for rows in tables(chapter(*titles)) if column in rows[0]]
+    return found
+
+
+def number(text):
+    return int(text.replace(",", ""))
+
+
+def name(text):
+    return text.strip("`")
+
+
+def numbers(text):
+    return [float(word) for word in text.split()]
+
+
+LIMITS = {
+    "`Width`, `Height`": (1, container.MAX_SIDE),
+    "pixels of a picture that every decoder accepts": (1, codec.MAX_PIXELS),
+    "sections of a file": (1, container.MAX_SECTIONS),
+    "`Length` of a section body": (container.CHECK_BYTES, 2**32 - 1),
+    "symbols of an alphabet": (2, rans.MAX_ALPHABET),
+    "`log2` of the sum of a Table's frequencies": (rans.MIN_PRECISION, rans.MAX_PRECISION),
+    "`shift` of a convolution": (0, exact.MAX_SHIFT),
+    "`Face_Count`": (0, 255),
+    "identity and appearance codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
+    "activations of all networks": (0, exact.ACTIVATION_TOP),
+    "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
+    "latents and their means, in 1/16 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
+    "shortcuts of the synthesis": (-enhancement.SHORTCUT_TOP, enhancement.SHORTCUT_TOP),
+    "what the synthesis adds to a prediction": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
+    "trees": (1, entropy.MAX_SCALES),
+    "planes of a tree": (1, entropy.DEPTH),
+    "rank of an inner node": (0, entropy.LEAF - 1),
+    "value of a node, in 1/16 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
+    "share of green in red and blue, in quarters": (0, residual.SHARES - 1),
+    "index of a Table of differences": (0, residual.TABLES - 1),
+}
+
+
+def test_limits_are_those_of_the_code_and_belong_to_a_chapter():
+    rows = table("Limits", column="Quantity")
+    stated = {row["Quantity"]: (number(row["From"]), number(row["To"].split(" (")[0])) for row in rows}
+    assert stated == LIMITS
+    chapters = {title for _, title in HEADINGS}
+    assert {place for row in rows for place in row["Where"].split(", ")} <= chapters
+
+
+def test_every_chapter_that_the_code_names_exists():
+    named = set()
+    mention = r'(?:bitstream_spec\.md,?|[Ss]pec:|section) ("[^"]+"(?: and "[^"]+")*)'
+    for path in (ROOT / "facecodec").rglob("*.py"):
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        for titles in re.findall(mention, text):
+            named.update(re.findall(r'"([^"]+)"', titles))
+    assert len(named) >= 7
+    assert named <= {title for _, title in HEADINGS}
+
+
+def test_every_field_that_is_named_is_defined():
+    fields = {name(row["Field"]) for rows in tables(SPEC) for row in rows if "Field" in row}
+    used = set(re.findall(r"`([A-Z][a-z]+(?:_[A-Z][a-z]+)+|[A-Z][a-z]+_[A-Z])`", SPEC))
+    assert used - fields == {"Names_Like_This", "Section_Type"}
+
+
+def test_the_header():
+    rows = table("Container", column="Offset")
+    *fields, section_table = rows
+    assert [name(row["Field"]) for row in fields] == ["Magic", "Version", "Width", "Height", "Weights_Id"]
+    sizes = {1: "B", 2: "H", 3: "3s", 8: "8s"}
+    packed = struct.Struct("<" + "".join(sizes[number(row["Size"])] for row in fields))
+    for row, following in pairwise(rows):
+        assert number(row["Offset"]) + number(row["Size"]) == number(following["Offset"])
+    assert number(section_table["Offset"]) == packed.size == container.HEADER_BYTES
+    magic = bytes.fromhex(fields[0]["Value"].split(";")[0])
+    version = number(fields[1]["Value"].split(";")[0])
+    file = container.write(640, 480, b"weightid", {SectionType.FACES: b""})
+    assert packed.unpack(file[: packed.size]) == (magic, version, 640, 480, b"weightid")
+
+
+def test_section_types():
+    stated = {}
+    for row in table("Container", column="Section_Type"):
+        if row["Section_Type"].isdigit():
+            stated[row["Name"].upper()] = number(row["Section_Type"])
+            after = container.write(1, 1, bytes(8), {1: b"", stated[row["Name"].upper()]: b"payload"})[-11:]
+            assert after.startswith(b"payload") == (row["Check"] == "last") or row["Name"] == "Faces"
+        else:
+            low, high = row["Section_Type"].split("..")
+            known = set(map(int, SectionType)) | set(range(int(low), int(high) + 1))
+            assert known == container._KNOWN_TYPES
+    assert stated == {t.name: int(t) for t in SectionType}
+
+
+def test_the_check():
+    (value,) = re.findall(r"`123456789` it is ([0-9A-F]{8})", SPEC)
+    assert container._check(b"123456789") == int(value, 16).to_bytes(4, "little")
+
+
+def test_geometry():
+    fields = table("Geometry", "Geometry of a face", column="Offset")
+    assert [number(row["Offset"]) for row in fields] == [0, 2, 4]
+    assert sum(number(row["Size"]) for row in fields) == base_layer.GEOMETRY_BYTES
+    packed = geometry.Geometry(1, 2, 3, -4096, 8191).pack()
+    assert packed == struct.pack("<HHI", 1, 2, 3 | (-4096 & 0x3FFF) << 4 | 8191 << 18)
+    points = table("Geometry", "Landmarks and box", column="Landmark")
+    stated = [tuple(round(float(row[axis]) * 10_000) for axis in "uv") for row in points]
+    assert stated == list(geometry.LANDMARKS)
+    (corners,) = re.findall(r"with u = (\d+) or (\d+) and v = (\d+) or\s+(\d+)", SPEC)
+    left, right, top, bottom = (10_000 * int(corner) for corner in corners)
+    assert set(geometry.FACE) == {(u, v) for u in (left, right) for v in (top, bottom)}
+
+
+def offsets(rows, **sizes):
+    """Return the offset of each field by name, with a value for each letter."""
+    expression = re.compile(r"(\d+) \+ (\d+) N")
+    result = {}
+    for row in rows:
+        found = expression.fullmatch(row["Offset"])
+        place = int(found[1]) + int(found[2]) * sizes["N"] if found else int(row["Offset"])
+        result[name(row["Field"])] = place
+    return result
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_payload_of_faces(count):
+    at = offsets(table("Base layer", "Faces", column="Offset"), N=count)
+    model = base_layer.load(BASE)
+    places = tuple(geometry.Geometry(face, 2, 3, 5000, 6) for face in range(count))
+    payload = base_layer.encode_faces(
+        base_layer.Faces(places, np.zeros((count, base_layer.IDENTITY), int)), model
+    )
+    assert (payload[at["Flags"]], payload[at["Face_Count"]]) == (0, count)
+    assert payload[at["Geometries"] : at["Identity_Codes"]] == b"".join(place.pack() for place in places)
+    assert (len(payload) - at["Identity_Codes"]) % rans.WORD_BYTES == 0
+
+
+def test_the_other_payloads():
+    at = offsets(table("Enhancement layer", column="Offset"))
+    assert at == {"Texture_Id": 0, "Refinements": codec.MODEL_ID_BYTES}
+    rows = table("Exact residual", column="Offset")
+    sizes = [1, 1, residual.GREEN_CONTEXTS, *[residual.OTHER_CONTEXTS] * 2]
+    assert [number(row["Size"]) for row in rows[:-1]] == sizes
+    for row, following in pairwise(rows):
+        assert number(row["Offset"]) + number(row["Size"]) == number(following["Offset"])
+    assert number(rows[-1]["Offset"]) == residual.SIDE_BYTES
+    limits = {name(row["Field"]): re.search(r"0 \.\. (\d+)", row["Value"]) for row in rows[:-1]}
+    assert {int(limit[1]) for field, limit in limits.items() if "Share" in field} == {residual.SHARES - 1}
+    assert {int(limit[1]) for field, limit in limits.items() if "Table" in field} == {residual.TABLES - 1}
+
+
+def test_the_thresholds_of_the_residual():
+    rows = table("Exact residual", "Contexts", column="Thresholds of")
+    stated = {name(row["Thresholds of"]): numbers(row[""]) for row in rows}
+    assert stated == {"change": (3 * residual.ACTIVITIES).tolist(), "|g|": residual.GREENS.tolist()}
+
+
+# Weights files
+
+
+def installed(kind):
+    """Return the paths of all models of a kind: the small one, and those that are shipped."""
+    return [path for folder in FOLDERS.values() for path in sorted(folder.glob(f"{kind}-v*.safetensors"))]
+
+
+def layer_rows(title):
+    return [row for rows in tables(chapter(title)) if "Layer" in rows[0] for row in rows]
+
+
+def solve(known, text, size):
+    """Hold a size against what is stated for it, such as `a`, `g + b` or `4 i`, and learn its letter."""
+    terms = [re.fullmatch(r"(\d*) ?([A-Za-z]?)", term).groups() for term in text.split(" + ")]
+    factors = [(int(factor or 1), letter) for factor, letter in terms]
+    if len(factors) == 1 and factors[0][1] and factors[0][1] not in known:
+        assert size % factors[0][0] == 0
+        known[factors[0][1]] = size // factors[0][0]
+    assert sum(factor * known.get(letter, 1) for factor, letter in factors) == size, text
+
+
+@pytest.mark.parametrize(
+    ("title", "path"),
+    [
+        (title, path)
+        for title, kind in (("Base layer", "base"), ("Enhancement layer", "texture"))
+        for path in installed(kind)
+    ],
+    ids=lambda value: getattr(value, "stem", None),
+)
+def test_tensors_have_the_stated_shapes(title, path):
+    tensors = load_file(path)
+    known, named = {}, set()
+    for row in [row for rows in tables(chapter(title)) if "Tensor" in rows[0] for row in rows]:
+        tensor = name(row["Tensor"])
+        named.add(tensor)
+        for text, size in zip(row["Shape"].split(", "), tensors[tensor].shape, strict=True):
+            solve(known, text, size)
+    for row in layer_rows(title):
+        layer = name(row["Layer"])
+        named |= {f"{layer}.{part}" for part in ("weight", "bias", "shift")}
+        outputs, inputs, height, width = tensors[f"{layer}.weight"].shape
+        solve(known, row["C"], inputs)
+        solve(known, row["O"], outputs)
+        assert height == width
+        assert tensors[f"{layer}.bias"].shape == tensors[f"{layer}.shift"].shape == (outputs,)
+    assert set(tensors) == named
+
+
+def test_layers_have_the_stated_strides_and_ranges():
+    base, texture = base_layer.load(BASE), enhancement.load(TEXTURE)
+    generator = base.generator
+    layers = {"start": generator.start, "finish": generator.finish}
+    layers |= {f"layers.{index}": layer for index, layer in enumerate(generator.layers)}
+    last = len(texture.trees.planes) - 1
+    stated = {}
+    for row in layer_rows("Base layer") + layer_rows("Enhancement layer"):
+        low, high = row["Range"].replace("P - 1", str(last)).split(" .. ")
+        stated[name(row["Layer"])] = int(row["Stride"]), int(low), int(high)
+    made = {key: (layer.stride, layer.lo, layer.hi) for key, layer in (layers | texture.layers).items()}
+    assert made == stated
+    after = [row["After"] == "upsampling by 2" for row in layer_rows("Base layer")[1:-1]]
+    assert [index in base_layer.UPSAMPLED for index in range(5)] == after
+
+
+# Worked example
+
+
+def example(title):
+    """Return the bytes of an example's table, and what a decoder finds in them by name."""
+    fields, found = tables(chapter("Worked example", title))
+    data = b""
+    for row in fields:
+        assert number(row["Offset"]) == len(data)
+        data += bytes.fromhex(row["Bytes"])
+    return data, {row["Quantity"]: numbers(row["Value"]) for row in found}
+
+
+def pixel(picture, text):
+    row, column = re.search(r"row (\d+), column (\d+)", text).groups()
+    return picture[int(row), int(column)].tolist()
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Steps of the reference decoder by name, as it takes them."""
+    taken = {}
+    convolve, refine, preview = (getattr(reference_decoder, key) for key in ("convolve", "refine", "preview"))
+
+    def spied_convolve(tensors, layer, x, *arguments):
+        taken[f"into {layer}"] = x
+        taken[layer] = convolve(tensors, layer, x, *arguments)
+        return taken[layer]
+
+    def spied_refine(stream, scale, tensors):
+        taken["node"] = refine(stream, scale, tensors)
+        return taken["node"]
+
+    def spied_preview(codes, tensors):
+        taken["codes"], taken["preview"] = codes, preview(codes, tensors)
+        return taken["preview"]
+
+    monkeypatch.setattr(reference_decoder, "convolve", spied_convolve)
+    monkeypatch.setattr(reference_decoder, "refine", spied_refine)
+    monkeypatch.setattr(reference_decoder, "preview", spied_preview)
+    return taken
+
+
+def test_the_worked_example_of_a_base_layer(steps):
+    data, expected = example("A base layer")
+    assert data == (FOLDER / "valid" / "example-base.fsc").read_bytes()
+    decoded, features = reference_decoder.decode(data, SMALL), facecodec.features(data)
+    identity, appearance = steps["codes"][:256].tolist(), steps["codes"][256:].tolist()
+    picture = facecodec.decode(data).pixels
+    found = {
+        "identity codes 0 .. 2, all others 0": identity[:3],
+        "appearance codes 0 .. 1, all others 0": appearance[:2],
+        "embedding, 0 .. 2": features.embeddings[0, :3].tolist(),
+        "box": features.boxes[0].tolist(),
+        "nose tip": features.landmarks[0, 2].tolist(),
+        "`start`, 0 .. 3": steps["start"].ravel()[:4].tolist(),
+    }
+    found |= {key: pixel(steps["preview"], key) for key in expected if key.startswith("preview")}
+    found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}
+    assert found == expected
+    assert not any(identity[3:] + appearance[2:])
+    assert (decoded.picture == picture).all()
+
+
+def test_the_worked_example_of_an_enhancement(steps):
+    data, expected = example("An enhancement")
+    assert data == (FOLDER / "valid" / "example.fsc").read_bytes()
+    decoded, picture = reference_decoder.decode(data, SMALL), facecodec.decode(data).pixels
+    found = {
+        "hyper-latent": steps["into prior.from_64"].ravel().tolist(),
+        "`c16`, channel 0, row 0": steps["context.to_16"][0, 0].tolist(),
+        "mean, channel 0, row 0": steps["prior.mean"][0, 0].tolist(),
+        "scale, channel 0, row 0": steps["prior.scale"][0, 0].tolist(),
+        "node, channel 0, row 0": steps["node"][:4].tolist(),
+        "`y`, channel 0, row 0": steps["into synthesis.enter"][0, 0].tolist(),
+    }
+    found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}
+    assert found == expected
+    assert (decoded.picture == picture).all()
+
+
+def test_the_examples_refer_to_the_bytes_they_name():
+    for title in ("A base layer", "An enhancement"):
+        data, _ = example(title)
+        fields = tables(chapter("Worked example", title))[0]
+        for row in fields:
+            if row["Field"] == "`Check`":
+                first, last = (int(word) for word in re.findall(r"\d+", row["Value"]))
+                assert container._check(data[first : last + 1]) == bytes.fromhex(row["Bytes"])
+            if row["Field"].endswith("_Id`"):
+                kind = row["Value"].partition("-")[0]
+                path = SMALL / f"{weights.named(kind, bytes.fromhex(row['Bytes']))}.safetensors"
+                assert path.stem == row["Value"]
+
+
+def test_what_the_example_says_of_its_first_words():
+    data, _ = example("An enhancement")
+    words = data[116:]
+    certain = []
+    for count in (1, 2):
+        decoder = rans.EmbeddedDecoder(words[: 4 * count])
+        certain.append([decoder.take(1, table).size for table in enhancement.load(TEXTURE).hyper])
+    assert certain == [[0, 0], [1, 1]]
+
+
+def test_the_members_of_a_vector():
+    rows = table("Conformance", column="Member")
+    for kind in ("valid", "invalid"):
+        allowed = {name(row["Member"]) for row in rows if row["In"] in ("both", kind)}
+        for path in (FOLDER / kind).glob("*.json"):
+            members = set(json.loads(path.read_text()))
+            assert members <= allowed
+            assert allowed - members <= {"features"}
