@@ -5,6 +5,7 @@ IMG     ?= examples/astronaut.png
 DATA    ?= data
 RUNS    ?= runs
 TEACHER ?= teacher.ts
+JUDGE   ?=
 VERSION ?= 1
 
 RUN   := $(VENV)/bin/python
@@ -54,6 +55,7 @@ train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on
 	$(RUN) -m facecodec train freeze preview --data $(DATA) --runs $(RUNS) --version $(VERSION)
 	$(RUN) -m facecodec train freeze texture --data $(DATA) --runs $(RUNS) --version $(VERSION)
 
-evaluate: $(STAMP)  ## measure the shipped weights on DATA
-	$(RUN) -m facecodec eval verify --images $(DATA) --pairs $(DATA)/lfw-dev-pairs.csv
-	$(RUN) -m facecodec eval rd --images $(DATA)
+evaluate: $(STAMP)  ## measure the weights on the sets under DATA, with the recogniser JUDGE if there is one
+	$(RUN) -m facecodec eval faces --images $(DATA)/lfw-dev.jsonl
+	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(if $(JUDGE),--judge $(JUDGE))
+	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4

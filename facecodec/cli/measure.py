@@ -166,9 +166,9 @@ def _peers(context: click.Context, parameter: click.Parameter, value: str) -> tu
     "--walk",
     type=click.IntRange(min=0),
     metavar="N",
-    default=2,
+    default=0,
     show_default=True,
-    help="Cut the files of N pictures at every 16 bytes, and look for a fall in quality.",
+    help="Cut the files of N pictures at every 16 bytes, and look for a fall in quality. Slow.",
 )
 @click.option(
     "--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Keep the figures here."
