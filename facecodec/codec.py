@@ -152,12 +152,12 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
     payloads = {section_type: section.payload for section_type, section in _usable(file).items()}
     for dropped in (None, SectionType.RESIDUAL, SectionType.ENHANCEMENT, SectionType.APPEARANCE):
         if dropped == SectionType.ENHANCEMENT and dropped in payloads:
-            short = fitted(file, payloads, payloads[dropped], max_bytes)
+            short = fitted(file, payloads, max_bytes)
             if short:
                 return short
         if dropped:
             payloads = {t: p for t, p in payloads.items() if t < dropped}
-        whole = _written(file, payloads)
+        whole = written(file, payloads)
         if len(whole) <= max_bytes:
             return whole
     raise FscError(f"the faces alone need {len(whole)} bytes, more than {max_bytes}")
@@ -169,7 +169,7 @@ def strip(data: bytes, keep: str) -> bytes:
     if keep not in kept:
         raise ValueError(f"keep features or base, not {keep!r}")
     file = _parsed(data)
-    return _written(file, {t: section.payload for t, section in _usable(file).items() if t in kept[keep]})
+    return written(file, {t: section.payload for t, section in _usable(file).items() if t in kept[keep]})
 
 
 def compare(a: bytes, b: bytes) -> Comparison:
@@ -189,17 +189,25 @@ def compare(a: bytes, b: bytes) -> Comparison:
     return Comparison(similarity, similarity >= threshold, threshold, rate)
 
 
-def fitted(file: Container, payloads: dict[int, bytes], enhanced: bytes, max_bytes: int) -> bytes | None:
-    """Return the file with as many words of the enhancement as fit, None if its section does not fit."""
-    words = (len(enhanced) - MODEL_ID_BYTES) // WORD * WORD
-    spare = max_bytes - len(_written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[:MODEL_ID_BYTES]}))
-    size = min(words, spare // WORD * WORD)
+def fitted(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
+    """Return the file with as many words of its enhancement as fit, None if not even its model id does."""
+    enhanced = payloads[SectionType.ENHANCEMENT]
+
+    def cut(size: int) -> bytes:
+        return written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[: MODEL_ID_BYTES + size]})
+
+    size = min(len(enhanced) - MODEL_ID_BYTES, max_bytes - len(cut(0))) // WORD * WORD
     while size >= 0:
-        short = _written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[: MODEL_ID_BYTES + size]})
+        short = cut(size)
         if len(short) <= max_bytes:
             return short
         size -= WORD
     return None
+
+
+def written(file: Container, payloads: dict[int, bytes]) -> bytes:
+    """Return the file with these payloads for the picture of another."""
+    return container.write(file.width, file.height, file.weights_id, payloads)
 
 
 def _parsed(data: bytes) -> Container:
@@ -242,24 +250,23 @@ def _usable(file: Container) -> dict[int, Section]:
     """Return the sections that count: those before the first cut or damaged one, and a cut enhancement."""
     usable: dict[int, Section] = {}
     for section in file.sections:
-        if section.state == "damaged" or (section.state == "cut" and section.type != SectionType.ENHANCEMENT):
+        if section.state == "damaged" or (section.state == "cut" and not _begun(section)):
             break
         usable[section.type] = section
     return usable
 
 
+def _begun(section: Section) -> bool:
+    """Tell whether a cut section is of use: the model of an enhancement is known."""
+    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= MODEL_ID_BYTES
+
+
 def _enhanced(prediction: Pixels, section: Section, convolve: Conv2d) -> Pixels:
     identifier, words = section.payload[:MODEL_ID_BYTES], section.payload[MODEL_ID_BYTES:]
-    if len(identifier) == MODEL_ID_BYTES:
-        model = enhancement.load(weights.named("texture", identifier))
-        return enhancement.decode(words, prediction, model, convolve)
-    if section.state == "cut":
-        return prediction
-    raise CorruptError("the enhancement section has no model id")
-
-
-def _written(file: Container, payloads: dict[int, bytes]) -> bytes:
-    return container.write(file.width, file.height, file.weights_id, payloads)
+    if len(identifier) < MODEL_ID_BYTES:
+        raise CorruptError("the enhancement section has no model id")
+    model = enhancement.load(weights.named("texture", identifier))
+    return enhancement.decode(words, prediction, model, convolve)
 
 
 def _findings(file: Container) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Encode a picture: faces, base layer, enhancement, and the search for the size or quality that is asked for."""
+"""Encode a picture: faces, base layer, enhancement, and the search for the size or quality asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import base_layer, codec, container, enhancement, rans, residual, weights
+from . import base_layer, codec, enhancement, rans, residual, weights
 from .container import Container, SectionType
 from .entropy import CODE_GROUP, LEAF, code_groups
 from .errors import FscError, ImageError, NoFaceError
@@ -25,6 +25,8 @@ APPEARANCE_BYTES = 64
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 LAST_RANK = LEAF - 1
+LATENT_TOP = 255
+"""Far beyond every tree, so that a wild latent is still a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,65 +66,59 @@ def encode(
 
     ``image`` is uint8 RGB (H, W, 3) or a PIL image, 16 to 8192 pixels a side.  At most one of ``max_bytes``,
     ``min_psnr`` (dB), ``min_similarity`` (cosine of the embeddings of decoded and original faces) and
-    ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face`` says
-    whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the picture
-    for the 112x112 recognition frame of one face.  Raises ImageError, NoFaceError, FscError for a goal that
-    cannot be met, WeightsError, and ValueError for wrong arguments.
+    ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face``
+    says whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the
+    picture for the 112x112 recognition frame of one face.  Raises ImageError, NoFaceError, FscError for a
+    goal that cannot be met, WeightsError, and ValueError for wrong arguments.
     """
     goals = [max_bytes is not None, min_psnr is not None, min_similarity is not None, lossless]
     if sum(goals) > 1:
         raise ValueError("at most one of max_bytes, min_psnr, min_similarity and lossless")
     if layers not in ("base", "full") or no_face not in ("error", "encode") or not 0 <= quality <= 100:
         raise ValueError("layers are base or full, no_face is error or encode, quality is 0..100")
+    if layers == "base" and any(goals[1:]):
+        raise ValueError("the base layer alone has no min_psnr or min_similarity, and is not lossless")
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     name = weights.newest("base")
     model = base_layer.load(name)
-    faces, appearance, embeddings = _faces(pixels, name, aligned)
+    faces, appearance = _faces(pixels, name, aligned)
     if not faces.geometries and no_face == "error":
         raise NoFaceError("no face was found in the picture")
-    payloads = {SectionType.FACES: base_layer.encode_faces(faces, model)}
+    file = Container(width, height, model.id, ())
+    payloads: dict[int, bytes] = {SectionType.FACES: base_layer.encode_faces(faces, model)}
     if faces.geometries:
         payloads[SectionType.APPEARANCE] = base_layer.encode_appearance(appearance, model)
-    file = Container(width, height, model.id, ())
-    base = container.write(width, height, model.id, payloads)
+    base = codec.written(file, payloads)
     if max_bytes is not None and len(base) > max_bytes:
         return codec.truncate(base, max_bytes)
     if layers == "base":
         return base
+
     latents = _analysed(pixels, codec.predict(faces, appearance, model, width, height))
-
-    def written(words: bytes) -> bytes:
-        body = latents.model.id + words
-        return container.write(width, height, model.id, {**payloads, SectionType.ENHANCEMENT: body})
-
-    if max_bytes is not None:
-        return codec.fitted(file, payloads, latents.model.id + latents.words(), max_bytes) or base
-    if lossless:
-        words = latents.words()
-        exact = residual.encode_exact(pixels, latents.decoded(words))
-        return container.write(
-            width,
-            height,
-            model.id,
-            {**payloads, SectionType.ENHANCEMENT: latents.model.id + words, SectionType.RESIDUAL: exact},
-        )
     if min_psnr is not None:
-        return written(
-            _shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB")
-        )
-    if min_similarity is not None:
+        words = _shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB")
+    elif min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
-        matrices = [_matrix(g, width, height) for g in faces.geometries]
-        return written(
-            _shortest(
-                latents,
-                lambda picture: _similarity(picture, matrices, embeddings, name) >= min_similarity,
-                f"a similarity of {min_similarity}",
-            )
-        )
-    return written(latents.words(round(quality / 100 * latents.model.trees.last_rank)))
+        wanted = _embedded(pixels, faces.geometries, name)
+
+        def similar(picture: Pixels) -> bool:
+            cosines = (_embedded(picture, faces.geometries, name) * wanted).sum(1)
+            return bool(cosines.min() >= min_similarity)
+
+        words = _shortest(latents, similar, f"a similarity of {min_similarity}")
+    elif lossless or max_bytes is not None:
+        words = latents.words()
+    else:
+        words = latents.words(round(quality / 100 * latents.model.trees.last_rank))
+
+    payloads[SectionType.ENHANCEMENT] = latents.model.id + words
+    if lossless:
+        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, latents.decoded(words))
+    if max_bytes is not None:
+        return codec.fitted(file, payloads, max_bytes) or base
+    return codec.written(file, payloads)
 
 
 def embed(image: Pixels | Image, *, aligned: bool = False) -> npt.NDArray[np.float32]:
@@ -130,15 +126,8 @@ def embed(image: Pixels | Image, *, aligned: bool = False) -> npt.NDArray[np.flo
 
     ``image`` and ``aligned`` are as for ``encode``.  Raises ImageError and WeightsError.
     """
-    from .networks import encoder
-
     pixels = _pixels(image)
-    height, width = pixels.shape[:2]
-    places = _places(pixels, aligned)
-    if not places:
-        return np.empty((0, base_layer.IDENTITY), np.float32)
-    near, _ = encoder.views(pixels, [_matrix(place, width, height) for place in places])
-    return encoder.face_encoder(weights.newest("base").replace("base", "trunk")).embed(near)
+    return _embedded(pixels, _places(pixels, aligned), weights.newest("base"))
 
 
 def _pixels(image: Pixels | Image) -> Pixels:
@@ -158,7 +147,7 @@ def _pixels(image: Pixels | Image) -> Pixels:
 
 
 def _matrix(place: Geometry | None, width: int, height: int) -> npt.NDArray[np.float64]:
-    """Return the map (2, 3) from the frame to the picture between pixel centres, as ``faces.crop`` wants it."""
+    """Return the map (2, 3) from frame to picture between pixel centres, as ``faces.crop`` wants it."""
     if place is None:
         matrix = np.array([[width / 112, 0.0, 0.0], [0.0, height / 112, 0.0]])
     else:
@@ -178,33 +167,43 @@ def _places(pixels: Pixels, aligned: bool) -> tuple[Geometry | None, ...]:
     return tuple(Geometry.fit(matrix, width, height) for matrix in centred)
 
 
-def _faces(
-    pixels: Pixels, base: str, aligned: bool
-) -> tuple[base_layer.Faces, base_layer.Codes, npt.NDArray[np.float32]]:
-    """Return the faces of a picture, their appearance codes and their float embeddings."""
-    from .networks import encoder
-
-    height, width = pixels.shape[:2]
+def _faces(pixels: Pixels, base: str, aligned: bool) -> tuple[base_layer.Faces, base_layer.Codes]:
+    """Return the faces of a picture and their appearance codes."""
     places = _places(pixels, aligned)
     if not places:
-        empty = np.empty((0, base_layer.IDENTITY), np.int32)
-        return (
-            base_layer.Faces((), empty),
-            np.empty((0, base_layer.APPEARANCE), np.int32),
-            empty.astype(np.float32),
-        )
+        none = np.empty((0, base_layer.IDENTITY + base_layer.APPEARANCE), np.int32)
+        return base_layer.Faces((), none[:, : base_layer.IDENTITY]), none[:, base_layer.IDENTITY :]
+    from .networks import encoder
+
     model = base_layer.load(base)
-    network = encoder.face_encoder(base.replace("base", "trunk"))
-    matrices = [_matrix(place, width, height) for place in places]
-    near, wide = encoder.views(pixels, matrices)
-    identity, appearance = network.codes(near, wide)
+    near, wide = encoder.views(pixels, _matrices(pixels, places))
+    identity, appearance = encoder.face_encoder(_beside(base, "trunk")).codes(near, wide)
     identity = _limited(identity, model.identity, IDENTITY_BYTES)
-    appearance = _limited(appearance, model.appearance, APPEARANCE_BYTES)
-    return base_layer.Faces(places, identity), appearance, network.embed(near)
+    return base_layer.Faces(places, identity), _limited(appearance, model.appearance, APPEARANCE_BYTES)
+
+
+def _embedded(pixels: Pixels, places: tuple[Geometry | None, ...], base: str) -> npt.NDArray[np.float32]:
+    """Return float embeddings (N, 256), of unit norm, of the faces at these places of a picture."""
+    if not places:
+        return np.empty((0, base_layer.IDENTITY), np.float32)
+    from .networks import encoder
+
+    near, _ = encoder.views(pixels, _matrices(pixels, places))
+    return encoder.face_encoder(_beside(base, "trunk")).embed(near)
+
+
+def _matrices(pixels: Pixels, places: tuple[Geometry | None, ...]) -> list[npt.NDArray[np.float64]]:
+    height, width = pixels.shape[:2]
+    return [_matrix(place, width, height) for place in places]
+
+
+def _beside(name: str, kind: str) -> str:
+    """Return the name of the float network that was trained with a frozen one."""
+    return f"{kind}-v{name.rpartition('-v')[2]}"
 
 
 def _limited(codes: base_layer.Codes, coders: tuple[rans.Table, ...], limit: int) -> base_layer.Codes:
-    """Return codes (N, D) of at most ``limit`` bytes a face, by zeroing the last dimensions that overflow it."""
+    """Return codes (N, D) of at most ``limit`` bytes a face: the last dimensions of an excess are zeroed."""
     codes = codes.copy()
     for row in range(len(codes)):
         kept = codes.shape[1]
@@ -221,10 +220,12 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
     model = enhancement.load(name)
     base = enhancement.padded(prediction)
     y, hyper = encoder.analyse(
-        encoder.texture_analysis(name.replace("texture", "analysis")), enhancement.padded(pixels), base
+        encoder.texture_analysis(_beside(name, "analysis")), enhancement.padded(pixels), base
     )
     known = enhancement.prior(hyper, base, model)
-    latent = np.floor(y - known.mean * np.float32(1 / 16) + np.float32(0.5)).astype(np.int16)
+    y -= known.mean * np.float32(1 / 16)
+    y += np.float32(0.5)
+    latent = np.clip(np.floor(y, out=y), -LATENT_TOP, LATENT_TOP, out=y).astype(np.int16)
     return _Latents(prediction, hyper, latent, known, model)
 
 
@@ -244,16 +245,6 @@ def _shortest(latents: _Latents, reached: Callable[[Pixels], bool], goal: str) -
 
 
 def _psnr(a: Pixels, b: Pixels) -> float:
-    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    rows = zip(a, b, strict=True)
+    error = sum(int(np.square(np.subtract(x, y, dtype=np.int32)).sum()) for x, y in rows) / a.size
     return 10 * float(np.log10(255**2 / error)) if error else float("inf")
-
-
-def _similarity(
-    picture: Pixels, matrices: list[npt.NDArray[np.float64]], wanted: npt.NDArray[np.float32], base: str
-) -> float:
-    """Return the smallest cosine between the embeddings of the faces of a picture and those wanted."""
-    from .networks import encoder
-
-    near, _ = encoder.views(picture, matrices)
-    given = encoder.face_encoder(base.replace("base", "trunk")).embed(near)
-    return float((given * wanted).sum(1).min())

@@ -206,13 +206,13 @@ def tiled(
 ) -> npt.NDArray[Any]:
     """Evaluate a convolutional function tile by tile, with the result of `function(*arrays)` in less memory.
 
-    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i) spans; the result of
+    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i, ...) spans; the result of
     `function` has one sample a pixel and any dtype. `tile` and `halo` are in pixels, multiples of every scale
     and of every stride inside; `halo` is at least the distance at which an input can still change a pixel.
     Windows end at the borders of the picture, so zero padding appears where it does without tiles, and only
     there. Raises ValueError if the sizes do not fit.
     """
-    height, width = (size * scales[0] for size in arrays[0].shape[2:])
+    height, width = (size * scales[0] for size in arrays[0].shape[2:4])
     if (
         any((tile % scale, halo % scale) != (0, 0) for scale in scales)
         or tile <= 0

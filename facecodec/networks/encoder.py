@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,18 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from facecodec import exact, faces, weights
+from facecodec.errors import WeightsError
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.preview import AppearanceAnalysis
-from facecodec.networks.texture import Analysis
+from facecodec.networks.texture import LATENT, Analysis
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 CODE_TOP = 15
-TILE = 512
-HALO = 256
+TILE, HALO = 768, 192
+"""Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 136 pixels."""
+STRIDE = 16
 BATCH = 64
 
 
@@ -39,7 +40,7 @@ class FaceEncoder:
     @torch.inference_mode()
     def embed(self, views: Pixels) -> Floats:
         """Return float embeddings (N, 256) of unit norm from aligned faces uint8 (N, 112, 112, 3)."""
-        return F.normalize(torch.cat([self.trunk(x)[0] for x in _batch(views).split(BATCH)])).numpy()
+        return F.normalize(torch.cat([self.trunk(x)[0] for x in torch.split(_batch(views), BATCH)])).numpy()
 
     @torch.inference_mode()
     def codes(self, views: Pixels, wide: Pixels) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
@@ -49,7 +50,9 @@ class FaceEncoder:
         """
         embedding, features = self.trunk(_batch(views))
         appearance = self.appearance(_batch(wide), features).float().numpy()[:, self.order]
-        return quantised(F.normalize(embedding.float()).numpy() / self.step), quantised(appearance)
+        return quantised(F.normalize(embedding.float()).numpy() / np.float32(self.step)), quantised(
+            appearance
+        )
 
 
 def quantised(values: Floats) -> npt.NDArray[np.int32]:
@@ -71,33 +74,38 @@ def analyse(analysis: Analysis, picture: Pixels, prediction: Pixels) -> tuple[Fl
 
     Works in tiles; at their seams the latents differ from those of the whole picture by less than a rounding.
     """
-    both = np.concatenate([picture, prediction], 2).transpose(2, 0, 1)[None]
 
-    def tile(blocks: npt.NDArray[np.uint8]) -> Floats:
-        pixels = torch.from_numpy(exact.depth_to_space(blocks, 64)).float()
-        y, z = analysis(pixels[:, :3], pixels[:, 3:])
-        return torch.cat([F.pixel_unshuffle(y, 4), z], 1).numpy()
+    def tile(*windows: Pixels) -> Floats:
+        y, z = analysis(*(_unblocked(window) for window in windows))
+        return torch.cat([y, F.interpolate(z, scale_factor=4)], 1).numpy()
 
-    packed = exact.tiled(tile, [exact.space_to_depth(both, 64)], tile=TILE // 64, halo=HALO // 64, scales=[1])
-    y, z = packed[:, :-64], packed[0, -64:]
-    return exact.depth_to_space(y, 4)[0], quantised(z)
+    both = exact.tiled(
+        tile,
+        [_blocks(picture), _blocks(prediction)],
+        tile=TILE // STRIDE,
+        halo=HALO // STRIDE,
+        scales=[1, 1],
+    )[0]
+    return both[:LATENT], quantised(both[LATENT:, ::4, ::4])
+
+
+def _blocks(picture: Pixels) -> Pixels:
+    """View a padded picture (H, W, 3) as (1, 1, H/16, W/16) blocks of (16, 16, 3)."""
+    height, width = picture.shape[:2]
+    blocks = picture.reshape(height // STRIDE, STRIDE, width // STRIDE, STRIDE, 3).swapaxes(1, 2)
+    result: Pixels = blocks[None, None]
+    return result
+
+
+def _unblocked(blocks: Pixels) -> Tensor:
+    rows, columns = blocks.shape[2:4]
+    picture = blocks[0].transpose(0, 5, 1, 3, 2, 4).reshape(1, 3, STRIDE * rows, STRIDE * columns)
+    return torch.from_numpy(picture.astype(np.float32))
 
 
 def _batch(views: Pixels) -> Tensor:
     batch = torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2).float()
     return batch.contiguous(memory_format=torch.channels_last)
-
-
-def _loaded(model: nn.Module, tensors: dict[str, npt.NDArray[Any]]) -> None:
-    model.load_state_dict(
-        {
-            k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v)
-            for k, v in tensors.items()
-        }
-    )
-    model.eval().requires_grad_(False)
-    fuse(model)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def fuse(model: nn.Module) -> None:
@@ -109,24 +117,42 @@ def fuse(model: nn.Module) -> None:
             fuse(child)
 
 
-@cache
 def face_encoder(name: str) -> FaceEncoder:
     """Return the encoder of faces whose weights are ``name``; raises WeightsError."""
-    tensors = dict(weights.load(name).tensors)
-    step, order = float(tensors.pop("step")[0]), tensors.pop("order").astype(np.int64)
-    trunk, appearance = Trunk(), AppearanceAnalysis()
-    _loaded(trunk, _under(tensors, "trunk."))
-    _loaded(appearance, _under(tensors, "appearance."))
-    return FaceEncoder(trunk, appearance, step, order)
+    return _face_encoder(weights.load(name))
 
 
 @cache
+def _face_encoder(file: weights.Model) -> FaceEncoder:
+    trunk, appearance = Trunk(), AppearanceAnalysis()
+    _fill(trunk, file, "trunk.")
+    _fill(appearance, file, "appearance.")
+    return FaceEncoder(trunk, appearance, float(file["step"][0]), file["order"].astype(np.int64))
+
+
 def texture_analysis(name: str) -> Analysis:
     """Return the analysis of pictures whose weights are ``name``; raises WeightsError."""
+    return _texture_analysis(weights.load(name))
+
+
+@cache
+def _texture_analysis(file: weights.Model) -> Analysis:
     analysis = Analysis()
-    _loaded(analysis, weights.load(name).tensors)
+    _fill(analysis, file, "")
     return analysis
 
 
-def _under(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _fill(model: nn.Module, file: weights.Model, prefix: str) -> None:
+    """Load the tensors of a file that begin with ``prefix``, and make the network ready for use."""
+    state = {}
+    for key, value in file.tensors.items():
+        if key.startswith(prefix):
+            half = value.dtype == np.float16
+            state[key.removeprefix(prefix)] = torch.from_numpy(value.astype(np.float32) if half else value)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{file.name} is not for this network: {error}") from None
+    model.eval().requires_grad_(False)
+    fuse(model)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
