@@ -1,4 +1,4 @@
-"""The console of README.md, run in order in one folder. Run this file to write what it shows into README.md."""
+"""The console of README.md, run in order in one folder. Run this file to write what is shown into it."""
 
 from __future__ import annotations
 
