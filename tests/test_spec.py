@@ -289,6 +289,27 @@ def test_layers_have_the_stated_strides_and_ranges():
     assert [index in base_layer.UPSAMPLED for index in range(5)] == after
 
 
+@pytest.mark.parametrize(
+    ("title", "module"), [("Base layer", base_layer), ("Enhancement layer", enhancement)]
+)
+def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
+    bounds = {}
+    make = weights.Model.layer
+
+    def spied(model, layer, inputs, bound, *arguments, **options):
+        bounds[layer] = bound
+        return make(model, layer, inputs, bound, *arguments, **options)
+
+    monkeypatch.setattr(weights.Model, "layer", spied)
+    file = weights._load.__wrapped__(SMALL, BASE if module is base_layer else TEXTURE)
+    loaded = module._load.__wrapped__(file)
+    if module is base_layer:
+        assert loaded.generator
+    special = dict(re.findall(r"`([a-z0-9_.]+)`(?:[^`]*?)(?:bound|up\s+to) (\d+)", chapter(title)))
+    expected = {name(row["Layer"]): int(special.get(name(row["Layer"]), 511)) for row in layer_rows(title)}
+    assert bounds == expected
+
+
 # Worked example
 
 

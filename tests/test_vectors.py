@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import make_vectors
 import pytest
 import reference_decoder
 from make_vectors import FOLDER, FOLDERS, digests, features_digest, sha256
@@ -43,6 +44,16 @@ def test_every_vector_is_listed_unchanged_and_has_its_partner():
     assert partners == set(files.values())
     assert Counter(name.split("/")[0] for name in LISTED) == {"valid": len(VALID), "invalid": len(INVALID)}
     assert min(len(VALID), len(INVALID)) >= 40
+
+
+def test_no_vector_is_written_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_vectors, "FOLDER", tmp_path)
+    assert make_vectors.keep("valid", "name", b"file", {"about": "first"})
+    assert not make_vectors.keep("valid", "name", b"other", {"about": "second"})
+    (tmp_path / "valid" / "name.fsc").unlink()
+    assert not make_vectors.keep("valid", "name", b"other", {"about": "second"})
+    assert json.loads((tmp_path / "valid" / "name.json").read_text()) == {"about": "first"}
+    assert (tmp_path / "SHA256SUMS").read_text() == f"{sha256(b'file')}  valid/name.fsc\n"
 
 
 @pytest.mark.parametrize("name", VALID)
