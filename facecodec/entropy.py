@@ -97,8 +97,7 @@ class Trees:
     @cached_property
     def ranks(self) -> list[int]:
         """All ranks of inner nodes, rising."""
-        ranks: list[int] = np.unique(self.rank[self.rank != LEAF]).tolist()
-        return ranks
+        return sorted(set(self.rank[self.rank != LEAF].tolist()))
 
     @property
     def last_rank(self) -> int:
