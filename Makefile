@@ -12,7 +12,7 @@ RUN   := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-project
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test coverage vectors fuzz bench train evaluate
+.PHONY: help demo check test coverage vectors newvectors fuzz bench train evaluate
 
 help:  ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ coverage: $(STAMP)  ## run the tests and show the branches that none of them tak
 
 vectors: $(STAMP)  ## hold the decoder and the reference decoder against the conformance vectors
 	$(RUN) -m pytest tests/test_vectors.py
+
+newvectors: $(STAMP)  ## write the conformance vectors that are missing; never one twice
+	$(RUN) tests/make_vectors.py
 
 fuzz: $(STAMP)  ## feed hostile bytes for longer than the tests do
 	$(RUN) -m pytest --hypothesis-profile=fuzz -k "hostile or fuzz or any_bytes"
