@@ -287,7 +287,8 @@ def faces(images: Path, limit: int | None, jobs: int, as_json: bool) -> None:
     if result["landmark_error"] is not None:
         click.echo(f"landmark error, mean  {100 * result['landmark_error']:8.2f} % of the eye distance")
         click.echo(f"  95 % are below      {100 * result['landmark_error_95']:8.2f} %")
-    click.echo(f"faces found a picture {result['faces']:8.2f}")
+    click.echo(f"pictures with faces   {100 * result['with_faces']:8.2f} %")
+    click.echo(f"faces a picture       {result['faces']:8.2f}")
     click.echo(f"time a picture        {result['milliseconds']:8.1f} ms of processor time")
 
 

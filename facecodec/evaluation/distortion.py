@@ -16,7 +16,6 @@ from facecodec import codec, encoder
 from facecodec.evaluation import rates
 from facecodec.evaluation.peers import PEERS
 from facecodec.evaluation.pictures import Entry
-from facecodec.networks import exact_torch
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -69,26 +68,22 @@ def measure(entry: Entry, *, peers: Sequence[str] = (), walked: bool = False) ->
     return Measured(entry.id, entry.source, width, height, codec.info(full).faces, tuple(points), fall)
 
 
-def _decoded(data: bytes) -> Pixels:
-    return codec.decode(data, convolve=exact_torch.conv2d).pixels
-
-
 def _ours(full: bytes, pixels: Pixels) -> Iterator[Point]:
     base = codec.strip(full, "base")
-    yield Point(OURS, "base", len(base), rates.psnr(pixels, _decoded(base)))
+    yield Point(OURS, "base", len(base), rates.psnr(pixels, codec.decode(base).pixels))
     sizes = np.geomspace(len(base), len(full), STEPS).round().astype(int)
     for short in (codec.truncate(full, int(size)) for size in sizes[1:-1]):
-        yield Point(OURS, "truncated", len(short), rates.psnr(pixels, _decoded(short)))
-    yield Point(OURS, "quality=100", len(full), rates.psnr(pixels, _decoded(full)))
+        yield Point(OURS, "truncated", len(short), rates.psnr(pixels, codec.decode(short).pixels))
+    yield Point(OURS, "quality=100", len(full), rates.psnr(pixels, codec.decode(full).pixels))
     for quality in QUALITIES:
         data = encoder.encode(pixels, quality=quality, no_face="encode")
-        yield Point(OURS, f"quality={quality}", len(data), rates.psnr(pixels, _decoded(data)))
+        yield Point(OURS, f"quality={quality}", len(data), rates.psnr(pixels, codec.decode(data).pixels))
 
 
 def along(data: bytes, pixels: Pixels, stride: int = STRIDE) -> Iterator[float]:
     """Yield the PSNR of a file cut at every ``stride`` bytes from its base layer to its end."""
     for size in (*range(len(codec.strip(data, "base")), len(data), stride), len(data)):
-        yield rates.psnr(pixels, _decoded(codec.truncate(data, size)))
+        yield rates.psnr(pixels, codec.decode(codec.truncate(data, size)).pixels)
 
 
 def report(measured: Sequence[Measured], peers: Sequence[str]) -> dict[str, Any]:

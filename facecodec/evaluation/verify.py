@@ -15,7 +15,6 @@ from facecodec.errors import FscError
 from facecodec.evaluation import judges, recognition
 from facecodec.evaluation.pairs import Pairs
 from facecodec.evaluation.pictures import Entry
-from facecodec.networks import exact_torch
 
 Floats = npt.NDArray[np.float32]
 
@@ -83,7 +82,7 @@ def _judged(
             short = codec.truncate(full, budget)
         except FscError:
             continue
-        versions.append(codec.decode(short, convolve=exact_torch.conv2d).pixels)
+        versions.append(codec.decode(short).pixels)
         rows.append(row)
     known = judges.load(judge).embed(versions, matrix)
     judged = np.full((1 + len(budgets), known.shape[1]), np.nan, np.float32)
