@@ -151,13 +151,14 @@ class Trees:
 
 def _batches(states: Integers) -> Iterator[Integers]:
     """Yield the indices that sort states, stably, not all at once if they are many."""
-    if states.size <= BATCH:
-        if states.size:
-            yield np.argsort(states, kind="stable")
+    if 0 < states.size <= BATCH:
+        yield np.argsort(states, kind="stable")
         return
     for state in np.flatnonzero(np.bincount(states)):
         for start in range(0, states.size, BATCH):
-            yield start + np.flatnonzero(states[start : start + BATCH] == state)
+            found = np.flatnonzero(states[start : start + BATCH] == state)
+            if found.size:
+                yield start + found
 
 
 def depth_of(node: Integers) -> Integers:
