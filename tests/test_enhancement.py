@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import noise, waves
+from test_exact_torch import torch_settings
+
+from facecodec import enhancement, weights
+from facecodec.enhancement import decode, groups, hyper_shape, padded, prior, synthesise
+from facecodec.entropy import LEAF
+from facecodec.errors import CorruptError
+from facecodec.networks import exact_torch
+from facecodec.rans import encode_embedded
+
+
+@pytest.fixture(scope="module")
+def model():
+    return enhancement.load(weights.newest("texture"))
+
+
+def latents(model, height, width, seed=0):
+    """Return a hyper-latent and a latent of a picture."""
+    rng = np.random.default_rng(seed)
+    hyper = rng.integers(-3, 4, hyper_shape(height, width, model))
+    shape = model.channels, 4 * hyper.shape[1], 4 * hyper.shape[2]
+    latent = np.round(rng.laplace(0, 8, shape)).astype(np.int16)
+    return hyper, latent
+
+
+def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
+    """Return the prior and the fully refined picture of random latents."""
+    base = padded(prediction)
+    hyper, latent = latents(model, *prediction.shape[:2], seed)
+    known = prior(hyper, base, model, convolve)
+    flat = latent.ravel()
+    node = model.trees.walk(known.scale.ravel(), lambda at, states: model.trees.trits(flat[at], states))
+    return known, synthesise(known, node.reshape(latent.shape), base, model, convolve)
+
+
+def digest(*arrays):
+    return [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
+
+
+def digests(model, prediction, convolve=enhancement.conv2d):
+    known, picture = everything(model, prediction, convolve=convolve)
+    return digest(known.mean, known.scale, picture)
+
+
+@given(st.integers(1, 150), st.integers(1, 150))
+def test_pictures_are_padded_with_their_last_row_and_column(height, width):
+    picture = noise(height, width)
+    result = padded(picture)
+    rows, columns = np.indices(result.shape[:2])
+    assert [size % 64 for size in result.shape[:2]] == [0, 0]
+    assert all(0 <= size - was < 64 for size, was in zip(result.shape, picture.shape, strict=True))
+    assert np.array_equal(result, picture[rows.clip(0, height - 1), columns.clip(0, width - 1)])
+
+
+def test_a_picture_that_needs_no_padding_is_not_copied():
+    picture = noise(64, 128)
+    assert padded(picture) is picture
+
+
+@settings(max_examples=6)
+@given(height=st.integers(1, 80), width=st.integers(1, 80), seed=st.integers(0, 99))
+def test_the_stream_decodes_to_the_synthesis_of_its_latents(model, height, width, seed):
+    prediction = waves(height, width, seed)
+    hyper, latent = latents(model, height, width, seed)
+    known, picture = everything(model, prediction, seed)
+    words = encode_embedded(groups(hyper, latent, known, model, LEAF - 1))
+    assert np.array_equal(decode(words, prediction, model), picture[:height, :width])
+
+
+def test_a_stream_that_stops_at_a_rank_decodes_to_the_nodes_reached(model):
+    prediction = waves(60, 70)
+    hyper, latent = latents(model, 60, 70)
+    known = prior(hyper, padded(prediction), model)
+    flat = latent.ravel()
+    seen = set()
+    for last_rank in model.trees.ranks[:: len(model.trees.ranks) // 5]:
+        node = model.trees.walk(
+            known.scale.ravel(), lambda at, states: model.trees.trits(flat[at], states), last_rank
+        )
+        words = encode_embedded(groups(hyper, latent, known, model, last_rank))
+        seen.add(len(words))
+        picture = synthesise(known, node.reshape(latent.shape), padded(prediction), model)
+        assert np.array_equal(decode(words, prediction, model), picture[:60, :70])
+    assert len(seen) > 2
+
+
+def test_a_stream_that_ends_in_the_hyper_latent_leaves_the_prediction(model):
+    prediction = waves(70, 40)
+    hyper, latent = latents(model, 70, 40)
+    known = prior(hyper, padded(prediction), model)
+    only = len(encode_embedded(groups(hyper, latent, known, model, -1)))
+    words = encode_embedded(groups(hyper, latent, known, model, LEAF - 1))
+    for size in (0, 1, 4, 8, 12, only // 2, only - 12):
+        assert np.array_equal(decode(words[:size], prediction, model), prediction)
+    assert not np.array_equal(decode(words[: only + 40], prediction, model), prediction)
+
+
+def test_words_after_the_last_symbol_are_corrupt(model):
+    prediction = waves(20, 30)
+    hyper, latent = latents(model, 20, 30)
+    known = prior(hyper, padded(prediction), model)
+    words = encode_embedded(groups(hyper, latent, known, model, LEAF - 1))
+    with pytest.raises(CorruptError, match="does not end where its last symbol does"):
+        decode(words + b"\1\2\3\4", prediction, model)
+    with pytest.raises(CorruptError, match="first word"):
+        decode(bytes(4) + words, prediction, model)
+
+
+def test_torch_numpy_threads_and_onednn_give_the_same_picture(model):
+    prediction = waves(150, 90)
+    expected = digests(model, prediction)
+    for threads, onednn in product((1, 2), (True, False)):
+        with torch_settings(threads, onednn):
+            assert digests(model, prediction, exact_torch.conv2d) == expected
+
+
+def test_tiles_make_the_picture_of_the_whole(model, monkeypatch):
+    prediction = noise(330, 400)
+    whole = digests(model, prediction, exact_torch.conv2d)
+    monkeypatch.setattr(enhancement, "TILE", 64)
+    assert digests(model, prediction, exact_torch.conv2d) == whole
+    too_near = digests(replace(model, halo=0), prediction, exact_torch.conv2d)
+    assert all(part != other for part, other in zip(too_near, whole, strict=True))
+
+
+def test_nothing_beyond_the_halo_changes_a_tile(model):
+    base, inside = noise(448, 448), slice(192, 256)
+    hyper, latent = latents(model, 448, 448)
+    known = prior(hyper, base, model)
+    node = np.minimum(np.abs(latent), 3).astype(np.uint16)
+    picture = synthesise(known, node, base, model)
+
+    def near(changed, grid):
+        rows, columns = np.nonzero(changed)
+        assert grid * min(rows.min(), columns.min()) >= inside.start - model.halo
+        assert grid * (1 + max(rows.max(), columns.max())) <= inside.stop + model.halo
+
+    other = base.copy()
+    other[inside, inside] ^= 255
+    moved = hyper.copy()
+    moved[:, 3, 3] = -hyper[:, 3, 3] - 1
+    for again in (prior(hyper, other, model), prior(moved, base, model)):
+        near(((again.mean != known.mean) | (again.scale != known.scale)).any(0), 16)
+    refined = node.copy()
+    refined[:, 12:16, 12:16] = 3 - refined[:, 12:16, 12:16]
+    for again in (synthesise(known, node, other, model), synthesise(known, refined, base, model)):
+        near((again != picture).any(2), 1)
+
+
+def reach(model):
+    """Return how far the kernels reach, in pixels: along the longest way from an input to the picture."""
+
+    def along(*steps):
+        return sum(len(model.layers[name].bands) // 2 * grid for name, grid in steps)
+
+    context = along(("context.to_8", 4), ("context.to_16", 8))
+    hyper = along(("prior.from_64", 64), ("prior.from_32", 32), ("prior.from_16", 16))
+    ends = along(("prior.mix", 16), ("prior.mean", 16), ("prior.scale", 16))
+    synthesis = along(
+        ("synthesis.enter", 16),
+        ("synthesis.at_16.0", 16),
+        ("synthesis.at_16.1.first", 16),
+        ("synthesis.at_16.1.second", 16),
+        ("synthesis.up_8", 16),
+        ("synthesis.at_8.0", 8),
+        ("synthesis.at_8.1.first", 8),
+        ("synthesis.at_8.1.second", 8),
+        ("synthesis.up_4", 8),
+        ("synthesis.at_4.first", 4),
+        ("synthesis.at_4.second", 4),
+        ("synthesis.finish", 4),
+    )
+    return max(ends + max(context, hyper), synthesis + context)
+
+
+def test_the_halo_is_as_wide_as_the_kernels_reach(model):
+    assert model.halo % 64 == 0
+    assert reach(model) <= model.halo < reach(model) + 64 + 12
