@@ -207,7 +207,7 @@ def _limited(codes: base_layer.Codes, coders: tuple[rans.Table, ...], limit: int
     codes = codes.copy()
     for row in range(len(codes)):
         kept = codes.shape[1]
-        while len(rans.encode(code_groups(codes[row : row + 1], coders))) > limit:
+        while kept and len(rans.encode(code_groups(codes[row : row + 1], coders))) > limit:
             kept -= CODE_GROUP
             codes[row, kept:] = 0
     return codes

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from samples import noise, portrait, waves
+
+import facecodec
+from facecodec import base_layer, codec, container, encoder, enhancement, rans, weights
+from facecodec.container import SectionType
+from facecodec.entropy import code_groups
+from facecodec.errors import FscError, ImageError, NoFaceError, WeightsError
+from facecodec.networks import encoder as networks
+
+LANDMARKS = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
+
+
+@pytest.fixture(scope="module")
+def full():
+    """Return the file of a portrait with everything that can be refined."""
+    return facecodec.encode(portrait(64), aligned=True, quality=100)
+
+
+def found(*places):
+    """Return a stand-in for the detector: faces (scale, left, top) on an upright recognition frame."""
+    faces = [SimpleNamespace(landmarks=LANDMARKS * scale + (left, top)) for scale, left, top in places]
+    return lambda pixels: faces
+
+
+def psnr(a, b):
+    error = np.mean((a.astype(float) - b) ** 2)
+    return 10 * np.log10(255**2 / error)
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"quality": -1},
+        {"quality": 101},
+        {"layers": "preview"},
+        {"no_face": "skip"},
+        {"max_bytes": 500, "lossless": True},
+        {"min_psnr": 30, "min_similarity": 0.9},
+        {"max_bytes": 500, "min_psnr": 30},
+        {"layers": "base", "lossless": True},
+        {"layers": "base", "min_psnr": 30},
+        {"layers": "base", "min_similarity": 0.9},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_value_errors(arguments):
+    with pytest.raises(ValueError, match=r"at most one|are base or full|the base layer alone"):
+        facecodec.encode(portrait(64), aligned=True, **arguments)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((15, 64, 3), np.uint8),
+        np.zeros((64, 15, 3), np.uint8),
+        np.broadcast_to(np.uint8(0), (8193, 16, 3)),
+        np.broadcast_to(np.uint8(0), (16, 8193, 3)),
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 4), np.uint8),
+        np.zeros((64, 64, 3), np.float32),
+        np.zeros((0, 0, 3), np.uint8),
+        Image.new("RGB", (15, 64)),
+        "portrait.png",
+    ],
+    ids=lambda pixels: str(getattr(pixels, "shape", pixels)),
+)
+def test_what_is_no_picture_within_the_limits_is_an_image_error(pixels):
+    with pytest.raises(ImageError):
+        facecodec.encode(pixels, aligned=True)
+
+
+def test_the_largest_sides_are_within_the_limits(monkeypatch):
+    monkeypatch.setattr("facecodec.faces.find", found())
+    data = facecodec.encode(np.zeros((16, 8192, 3), np.uint8), no_face="encode", layers="base")
+    assert facecodec.info(data).width == 8192
+
+
+def test_pictures_of_any_layout_are_the_same_picture():
+    pixels = portrait(64)
+    expected = facecodec.encode(pixels, aligned=True)
+    assert facecodec.encode(Image.fromarray(pixels), aligned=True) == expected
+    assert facecodec.encode(np.asfortranarray(pixels), aligned=True) == expected
+    read_only = pixels.copy()
+    read_only.setflags(write=False)
+    assert facecodec.encode(read_only, aligned=True) == expected
+
+
+def test_pillow_pictures_are_read_as_files_are():
+    transparent = Image.new("RGBA", (64, 64), (10, 20, 30, 0))
+    white = np.full((64, 64, 3), 255, np.uint8)
+    assert facecodec.encode(transparent, aligned=True) == facecodec.encode(white, aligned=True)
+
+
+# Faces
+
+
+def test_without_a_face_the_caller_decides(monkeypatch):
+    monkeypatch.setattr("facecodec.faces.find", found())
+    with pytest.raises(NoFaceError, match="no face was found"):
+        facecodec.encode(waves(40, 50))
+    data = facecodec.encode(waves(40, 50), no_face="encode")
+    assert [section.type for section in container.parse(data).sections] == [1, 3]
+    assert facecodec.features(data).embeddings.shape == (0, 256)
+    assert encoder.embed(waves(40, 50)).shape == (0, 256)
+    base = facecodec.encode(waves(40, 50), no_face="encode", layers="base")
+    assert (facecodec.decode(base).pixels == 128).all()
+    with pytest.raises(NoFaceError, match="a similarity can be reached only by a picture with a face"):
+        facecodec.encode(waves(40, 50), no_face="encode", min_similarity=0.5)
+
+
+def test_faces_are_stored_where_they_were_found(monkeypatch):
+    monkeypatch.setattr("facecodec.faces.find", found((0.8, 10, 5), (0.4, 60, 40)))
+    picture = portrait(120)
+    data = facecodec.encode(picture, layers="base")
+    result = facecodec.features(data)
+    expected = np.array([LANDMARKS * 0.8 + (10, 5), LANDMARKS * 0.4 + (60, 40)]) + 0.5
+    assert np.abs(result.landmarks - expected).max() < 0.6
+    embedded = encoder.embed(picture)
+    assert embedded.shape == (2, 256)
+    alone = []
+    for place in ((0.8, 10, 5), (0.4, 60, 40)):
+        monkeypatch.setattr("facecodec.faces.find", found(place))
+        alone.append(facecodec.encode(picture, layers="base"))
+    assert np.array_equal(
+        result.embeddings, np.concatenate([facecodec.features(one).embeddings for one in alone])
+    )
+
+
+def test_more_faces_than_a_file_holds_are_left_out(monkeypatch):
+    monkeypatch.setattr("facecodec.faces.find", found((0.3, 0, 0), (0.3, 9, 0), (0.3, 0, 9)))
+    monkeypatch.setattr(encoder, "MAX_FACES", 2)
+    assert facecodec.info(facecodec.encode(portrait(64), layers="base")).faces == 2
+
+
+def test_the_embedding_of_a_file_is_that_of_the_picture_up_to_the_codes():
+    picture = portrait(112)
+    coded = facecodec.features(facecodec.encode(picture, aligned=True, layers="base")).embeddings
+    assert float((coded * encoder.embed(picture, aligned=True)).sum()) > 0.85
+
+
+def test_a_base_layer_of_one_face_is_at_most_160_bytes(monkeypatch):
+    monkeypatch.setattr("facecodec.faces.find", found((0.5, 4, 3)))
+    for picture in (portrait(64), noise(64, 64), waves(64, 64), np.zeros((64, 64, 3), np.uint8)):
+        data = facecodec.encode(picture, layers="base")
+        assert len(data) <= 160
+        faces = container.parse(data).sections[0]
+        assert faces.offset <= 24
+        assert faces.offset + faces.length <= 96
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), limit=st.sampled_from([0, 20, 40, 56, 200]))
+def test_codes_are_limited_by_zeroing_the_last_dimensions(seed, limit):
+    coders = base_layer.load(weights.newest("base")).identity
+    codes = np.random.default_rng(seed).integers(-2, 3, (2, 256)) * (1 + seed % 4)
+
+    def size(row):
+        return len(rans.encode(code_groups(row[None], coders)))
+
+    for row, short in zip(codes, encoder._limited(codes, coders, limit), strict=True):
+        same = int(np.argmin(short == row)) if (short != row).any() else 256
+        assert not short[same // 8 * 8 :].any() or same == 256
+        assert size(short) <= limit or not short.any()
+        if same < 256:
+            longer = np.where(np.arange(256) < same // 8 * 8 + 8, row, 0)
+            assert size(longer) > limit
+
+
+# Sizes and goals
+
+
+@pytest.mark.parametrize("size", [230, 231, 232, 233, 400, 777, 1000])
+def test_max_bytes_is_hit_within_eight(full, size):
+    data = facecodec.encode(portrait(64), aligned=True, max_bytes=size)
+    assert size - 8 <= len(data) <= size < len(full)
+    assert data == facecodec.truncate(full, size)
+
+
+def test_max_bytes_below_the_base_layer_leaves_the_features_or_nothing(full):
+    base, features = (facecodec.strip(full, keep) for keep in ("base", "features"))
+    assert facecodec.encode(portrait(64), aligned=True, max_bytes=len(base)) == base
+    assert facecodec.encode(portrait(64), aligned=True, max_bytes=len(base) - 1) == features
+    with pytest.raises(FscError, match="the faces alone need"):
+        facecodec.encode(portrait(64), aligned=True, max_bytes=len(features) - 1)
+
+
+def test_max_bytes_beyond_the_stream_gives_all_of_it(full):
+    assert facecodec.encode(portrait(64), aligned=True, max_bytes=10**9) == full
+
+
+def test_quality_orders_sizes_and_reaches_everything(full):
+    sizes = [len(facecodec.encode(portrait(64), aligned=True, quality=q)) for q in (0, 25, 50, 75, 100)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] == len(full)
+
+
+def test_a_lower_quality_is_a_stream_of_its_own_that_ends_whole(full):
+    data = facecodec.encode(portrait(64), aligned=True, quality=70)
+    assert facecodec.verify(data) == ()
+    assert len(data) < len(full)
+
+
+def test_min_psnr_is_reached_with_no_word_to_spare(full):
+    picture = portrait(64)
+    best = psnr(facecodec.decode(full).pixels, picture)
+    for goal in (best - 1e-6, best - 0.5):
+        data = facecodec.encode(picture, aligned=True, min_psnr=goal)
+        assert psnr(facecodec.decode(data).pixels, picture) >= goal
+        if len(container.parse(data).find(SectionType.ENHANCEMENT).payload) > codec.MODEL_ID_BYTES:
+            shorter = facecodec.truncate(data, len(data) - 1)
+            assert psnr(facecodec.decode(shorter).pixels, picture) < goal
+    with pytest.raises(FscError, match="99 dB cannot be reached without lossless coding"):
+        facecodec.encode(noise(64, 64), aligned=True, min_psnr=99)
+
+
+def test_min_similarity_is_reached(full):
+    picture = portrait(64)
+    wanted = encoder.embed(picture, aligned=True)
+
+    def similarity(data):
+        return float((encoder.embed(facecodec.decode(data).pixels, aligned=True) * wanted).sum())
+
+    goal = similarity(full) - 1e-3
+    data = facecodec.encode(picture, aligned=True, min_similarity=goal)
+    assert similarity(data) >= goal
+    assert len(data) <= len(full)
+    with pytest.raises(FscError, match=r"a similarity of 1\.01 cannot be reached"):
+        facecodec.encode(picture, aligned=True, min_similarity=1.01)
+
+
+def test_psnr_is_that_of_all_samples():
+    one, two = noise(33, 47, 1), noise(33, 47, 2)
+    assert encoder._psnr(one, two) == pytest.approx(psnr(one, two), abs=1e-9)
+    assert encoder._psnr(one, one) == float("inf")
+
+
+# Networks
+
+
+def test_encoding_is_repeatable_and_independent_of_the_picture_before(full):
+    facecodec.encode(noise(40, 70), aligned=True)
+    assert facecodec.encode(portrait(64), aligned=True, quality=100) == full
+
+
+def test_faces_are_encoded_alike_in_batches_and_alone():
+    network = networks.face_encoder(weights.newest("base").replace("base", "trunk"))
+    rng = np.random.default_rng(0)
+    near = rng.integers(0, 256, (70, 112, 112, 3)).astype(np.uint8)
+    embedded = network.embed(near[[0, 69]])
+    assert np.abs(np.linalg.norm(embedded, axis=1) - 1).max() < 1e-5
+    wide = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    identity, appearance = network.codes(near[:2], wide)
+    assert (identity.shape, appearance.shape) == ((2, 256), (2, 128))
+    assert max(np.abs(identity).max(), np.abs(appearance).max()) <= 15
+    alone = network.codes(near[:1], wide[:1])
+    assert np.abs(identity[:1] - alone[0]).max() <= 1
+    assert np.abs(appearance[:1] - alone[1]).max() <= 1
+
+
+def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):
+    analysis = networks.texture_analysis(weights.newest("texture").replace("texture", "analysis"))
+    picture, prediction = enhancement.padded(waves(330, 400)), enhancement.padded(noise(330, 400))
+    whole = networks.analyse(analysis, picture, prediction)
+    assert (whole[0].shape, whole[1].shape) == ((128, 24, 28), (64, 6, 7))
+    monkeypatch.setattr(networks, "TILE", 128)
+    tiled = networks.analyse(analysis, picture, prediction)
+    assert np.abs(tiled[0] - whole[0]).max() <= 2e-3 * np.abs(whole[0]).max()
+    assert (tiled[1] != whole[1]).mean() < 1e-3
+    monkeypatch.setattr(networks, "HALO", 0)
+    cut = networks.analyse(analysis, picture, prediction)
+    assert np.abs(cut[0] - whole[0]).max() > 2e-2 * np.abs(whole[0]).max()
+
+
+def test_float_weights_of_another_network_are_refused(monkeypatch):
+    trunk = weights.load(weights.newest("trunk"))
+    fewer = replace(trunk, tensors={k: v for k, v in trunk.tensors.items() if k != "trunk.embed.bias"})
+    with pytest.raises(WeightsError, match=r"trunk-v\d+ is not for this network"):
+        networks._face_encoder(fewer)
+    with pytest.raises(WeightsError, match=r"trunk-v\d+ is not for this network"):
+        networks._texture_analysis(trunk)
+
+
+def test_the_float_networks_belong_to_the_frozen_ones():
+    assert encoder._beside("base-v12", "trunk") == "trunk-v12"
