@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from samples import waves
+from torch import nn
+
+from facecodec import enhancement, weights
+from facecodec.entropy import INNER, LEAF, Trees, depth_of
+from facecodec.exact import Layer, conv2d
+from facecodec.networks import quantised
+from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped
+from facecodec.networks.texture import SCALES, Texture, scale_of
+from facecodec.training import freeze, run, trees
+from facecodec.training.run import Run
+
+# Runs
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that runs when told to; each step is a checkpoint."""
+    made = SimpleNamespace(now=0.0, monotonic=lambda: made.now)
+    monkeypatch.setattr(run, "time", made)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.5)
+    return made
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def trained(folder, clock, seconds, *, stop=None, seed=0):
+    """Train on batches that follow from the step, a second each; stop as if interrupted before a step."""
+    model = network(seed)
+    session = Run(folder, model, minutes=seconds / 60, rate=1e-2, weight_decay=0.1)
+    for step in session.steps():
+        if step == stop:
+            return session
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        session.descend((model.train()(x) - x[:, :2]).square().mean())
+        clock.now += 1
+    return session
+
+
+def state(session):
+    return {
+        **{f"model.{k}": v for k, v in session.model.state_dict().items()},
+        **{f"averaged.{k}": v for k, v in session.averaged.state_dict().items()},
+    }
+
+
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, clock, stop):
+    whole = trained(tmp_path / "whole", clock, 12)
+    assert (whole.step, whole.progress) == (12, 1)
+    interrupted = trained(tmp_path / "parts", clock, 12, stop=stop)
+    assert interrupted.step == stop
+    resumed = trained(tmp_path / "parts", clock, 12, seed=9)
+    assert resumed.step == 12
+    expected = state(whole)
+    assert all(torch.equal(value, expected[key]) for key, value in state(resumed).items())
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path, clock):
+    first = state(trained(tmp_path, clock, 3))
+    again = trained(tmp_path, clock, 3, seed=4)
+    assert all(torch.equal(value, first[key]) for key, value in state(again).items())
+
+
+def test_the_average_follows_the_model(tmp_path, clock):
+    session = trained(tmp_path, clock, 30)
+    start = network(0).state_dict()
+    for key, slow in session.averaged.state_dict().items():
+        fast = session.model.state_dict()[key]
+        if slow.dtype.is_floating_point:
+            assert not torch.equal(slow, start[key])
+            assert not torch.equal(slow, fast)
+        else:
+            assert torch.equal(slow, fast)
+    stored = load_file(session.checkpoint)
+    assert torch.equal(stored["averaged.0.weight"], session.averaged.state_dict()["0.weight"])
+
+
+def test_a_gradient_that_is_no_number_moves_nothing(tmp_path, clock):
+    model = network(0)
+    session = Run(tmp_path, model, minutes=1, rate=1e-2)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    session.descend(model[0](torch.ones(1, 3)).sum() * float("nan"))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_log_lines_hold_means_since_the_last(tmp_path, clock, capsys):
+    session = Run(tmp_path, network(0), minutes=1, rate=1e-2)
+    for loss in (1.0, 3.0):
+        session.note(gradient=1.0, loss=loss)
+    session.log(extra=5)
+    session.note(gradient=2.0, loss=7.0)
+    session.log()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == [2.0, 7.0]
+    assert lines[0]["extra"] == 5
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == lines
+
+
+# Trees
+
+
+@pytest.fixture(scope="module")
+def grown():
+    rng = np.random.default_rng(0)
+    scales = rng.integers(0, SCALES, 100_000)
+    sigma = scale_of(torch.arange(SCALES, dtype=torch.float64)).numpy()
+    return trees.grow(np.round(rng.normal(0, sigma[scales])).astype(int), scales)
+
+
+def test_grown_trees_are_trees_of_the_format(grown):
+    made = Trees.from_integers(**{key.removeprefix("tree."): value for key, value in grown.items()})
+    assert len(made.planes) == SCALES
+    assert (np.diff(made.planes.astype(int)) >= 0).all()
+    assert {value.dtype.name for value in grown.values()} <= {"uint8", "uint16", "int16"}
+
+
+def test_grown_trees_cover_their_scale(grown):
+    sigma = scale_of(torch.arange(SCALES, dtype=torch.float64)).numpy()
+    tops = (3 ** grown["tree.planes"].astype(int) - 1) // 2
+    assert ((tops >= 6 * sigma) | (grown["tree.planes"] == 5)).all()
+
+
+def test_the_value_of_a_node_lies_in_its_interval(grown):
+    for planes, value in zip(
+        grown["tree.planes"].tolist(), grown["tree.value"].astype(float) / 16, strict=True
+    ):
+        nodes = np.arange((3 ** (planes + 1) - 1) // 2)
+        depth = depth_of(nodes)
+        index = nodes - (3**depth - 1) // 2
+        width = 3.0 ** (planes - depth)
+        low = index * width - 3**planes / 2
+        assert (value[nodes] >= low - 1 / 32).all()
+        assert (value[nodes] <= low + width + 1 / 32).all()
+        assert abs(value[0]) <= 1 / 16
+
+
+def test_wider_scales_are_refined_earlier_and_likely_thirds_cost_less(grown):
+    roots, planes = grown["tree.rank"][:, 0].astype(int), grown["tree.planes"]
+    firsts = [roots[planes == depth].min() for depth in range(1, 6)]
+    assert firsts == sorted(firsts, reverse=True)
+    assert roots[0] > roots[-1] + 60
+    low, middle, high = grown["tree.frequencies"][0, 0].tolist()
+    assert middle > 100 * max(low, high)
+    assert sum(grown["tree.frequencies"][-1, 0].tolist()) == 1 << trees.PRECISION
+
+
+def test_every_inner_node_is_refined_after_its_parent(grown):
+    for planes, rank in zip(grown["tree.planes"].tolist(), grown["tree.rank"].astype(int), strict=True):
+        inner = (3**planes - 1) // 2
+        nodes = np.arange(1, inner)
+        assert (rank[nodes] > rank[(nodes - 1) // 3]).all()
+        assert (rank[:inner] < LEAF).all()
+        assert (rank[inner:INNER] == LEAF).all()
+
+
+@given(st.lists(st.floats(1e-9, 1e6), min_size=2, max_size=31), st.sampled_from([12, 14, 16]))
+def test_frequencies_follow_their_weights_and_are_never_zero(shares, precision):
+    shares = np.array(shares)
+    made = trees.integer_frequencies(shares, precision)
+    assert made.sum() == 1 << precision
+    assert made.min() >= 1
+    wanted = shares / shares.sum() * (1 << precision)
+    assert np.abs(made - wanted).max() <= 2 * len(shares)
+
+
+# Float to integer
+
+
+def layer_of(parts, bound, lo=0, hi=TOP, stride=1):
+    return Layer.from_integers(
+        parts["weight"], parts["bias"], parts["shift"], input_bound=bound, lo=lo, hi=hi, stride=stride
+    )
+
+
+def random_conv(rng, outputs, inputs, kernel, size=1.0):
+    torch.manual_seed(int(rng.integers(1 << 30)))
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    with torch.no_grad():
+        conv.weight *= size
+        conv.bias.uniform_(-2, 2)
+    return conv.requires_grad_(False)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), kernel=st.sampled_from([1, 3]), top=st.sampled_from([127, 32767]))
+def test_a_frozen_layer_computes_what_its_twin_does(seed, kernel, top):
+    rng = np.random.default_rng(seed)
+    conv = random_conv(rng, 5, 4, kernel)
+    x = rng.integers(0, TOP + 1, (1, 4, 6, 7)).astype(np.float32)
+    twin = Activation()
+    twin.rounding = True
+    expected = twin(conv(torch.from_numpy(x) * STEP)).numpy() / STEP
+    result = conv2d(x, layer_of(frozen(conv, input_bound=TOP, top=top), TOP))
+    off = np.abs(result - expected)
+    assert off.max() <= (1 if top > 127 else 1 + 4 * kernel**2 * TOP / 256)
+    assert (off > 0).mean() < (0.1 if top > 127 else 1)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32))
+def test_weights_that_are_whole_already_freeze_without_any_change(seed):
+    rng = np.random.default_rng(seed)
+    conv = nn.Conv2d(3, 4, 3, padding=1).requires_grad_(False)
+    conv.weight.copy_(torch.from_numpy(rng.integers(-60, 61, (4, 3, 3, 3)) / 2.0**7))
+    conv.bias.copy_(torch.from_numpy(rng.integers(-500, 501, 4) * STEP / 2.0**7))
+    x = rng.integers(0, TOP + 1, (2, 3, 5, 5)).astype(np.float32)
+    twin = Activation()
+    twin.rounding = True
+    expected = twin(conv.double()(torch.from_numpy(x).double() * STEP)).numpy() / STEP
+    assert np.array_equal(conv2d(x, layer_of(frozen(conv, input_bound=TOP), TOP)), expected)
+
+
+def test_steps_and_signs_are_those_of_input_and_output():
+    conv = random_conv(np.random.default_rng(1), 3, 2, 1)
+    x = np.random.default_rng(2).integers(-15, 16, (1, 2, 4, 4)).astype(np.float32)
+    parts = frozen(conv, input_bound=15, input_step=1 / 4, output_step=1 / 16)
+    expected = np.floor(conv(torch.from_numpy(x) / 4).numpy() * 16 + 0.5)
+    assert np.abs(conv2d(x, layer_of(parts, 15, -2047, 2047)) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("top", [127, 32767])
+def test_each_channel_takes_the_largest_shift_that_is_proved(top):
+    conv = random_conv(np.random.default_rng(3), 6, 8, 3)
+    conv.weight *= torch.logspace(-3, 1, 6)[:, None, None, None]
+    bound = np.array([1, 2, 4, 8, 16, 32, 64, 511])
+    parts = frozen(conv, input_bound=bound, top=top)
+    layer_of(parts, bound)
+    assert {key: value.dtype.name for key, value in parts.items()} == {
+        "weight": "int8" if top == 127 else "int16",
+        "bias": "int32",
+        "shift": "uint8",
+    }
+    for kernel, offset, integers, shift in zip(
+        conv.weight.double().numpy(),
+        conv.bias.double().numpy(),
+        parts["weight"],
+        parts["shift"].tolist(),
+        strict=True,
+    ):
+        assert np.abs(integers).max() <= top
+        assert integers.tolist() == np.round(kernel * 2.0**shift).tolist()
+        finer = np.abs(np.round(kernel * 2.0 ** (shift + 1)))
+        start = abs(round(offset / STEP * 2.0 ** (shift + 1)))
+        reach = (finer.sum((1, 2)) * bound).sum() + start + 2.0**shift
+        assert shift == quantised.MAX_SHIFT or finer.max() > top or reach >= LIMIT
+
+
+def test_weights_too_large_for_any_shift_are_refused():
+    conv = random_conv(np.random.default_rng(4), 1, 1, 1, 1e6)
+    with pytest.raises(ValueError, match="too large for any shift"):
+        frozen(conv, input_bound=TOP)
+
+
+def test_rounding_passes_the_gradient():
+    x = torch.linspace(-1, 9, 101, requires_grad=True)
+    model = nn.Sequential(Activation())
+    for rounding in (False, True):
+        set_rounding(model, rounding)
+        x.grad = None
+        y = model(x)
+        y.sum().backward()
+        inside = (x > 0) & (x < TOP * STEP)
+        assert torch.equal(x.grad, inside.float())
+        assert bool((y == snapped(y, STEP)).all()) is rounding
+    assert y.min() == 0
+    assert y.max() == TOP * STEP
+
+
+def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown):
+    torch.manual_seed(0)
+    texture = Texture()
+    (tmp_path / "texture").mkdir()
+    stored = {f"averaged.{key}": value.contiguous() for key, value in texture.state_dict().items()}
+    save_file(stored, tmp_path / "texture" / "checkpoint.safetensors")
+    counts = np.ones(31)
+    hyper = np.array([trees.integer_frequencies(counts, 14)] * 64, np.uint16)
+    monkeypatch.setattr(freeze, "_texture_tables", lambda *_: {"hyper.frequencies": hyper, **grown})
+    freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
+    monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
+    assert (weights.newest("texture"), weights.newest("analysis")) == ("texture-v3", "analysis-v3")
+    model = enhancement.load("texture-v3")
+
+    texture.eval()
+    set_rounding(texture, True)
+    prediction = waves(128, 64)
+    pixels = torch.from_numpy(prediction).permute(2, 0, 1)[None].float()
+    rng = np.random.default_rng(0)
+    z = rng.integers(-3, 4, (64, 2, 1))
+    with torch.inference_mode():
+        at_8, at_16 = texture.context(pixels)
+        mean, index = texture.prior(torch.from_numpy(z)[None].float(), at_16)
+    known = enhancement.prior(z, prediction, model)
+    assert np.abs(known.mean / 16 - mean[0].numpy()).max() <= 2 / 16
+    assert np.abs(known.scale - index[0].numpy()).max() <= 1
+    node = np.zeros(known.scale.shape, np.uint16)
+    latent = (known.mean + model.trees.value[known.scale, node].astype(int)) / 16
+    with torch.inference_mode():
+        residual = texture.synthesis(torch.from_numpy(latent)[None].float(), at_8, at_16)
+    expected = (pixels + residual).clamp(0, 255)[0].permute(1, 2, 0).numpy()
+    off = np.abs(enhancement.synthesise(known, node, prediction, model) - expected)
+    assert off.max() <= 4
+    assert off.mean() < 0.3
+
+
+def test_a_name_is_never_written_twice_with_other_bytes(tmp_path):
+    freeze.write(tmp_path, "base-v1", {"x": np.arange(3)})
+    freeze.write(tmp_path, "base-v1", {"x": np.arange(3)})
+    freeze.write(tmp_path, "base-v2", {"x": np.arange(4)})
+    with pytest.raises(FileExistsError, match="a new training is a new version"):
+        freeze.write(tmp_path, "base-v1", {"x": np.arange(4)})
+    listed = [line.split()[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()]
+    assert listed == ["base-v1.safetensors", "base-v2.safetensors"]
