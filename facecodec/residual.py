@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CorruptError
-from .rans import Decoder, Table, encode
+from .rans import Decoder, Group, Table, encode
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -31,6 +31,8 @@ SHARES = 5
 """Red and blue are coded less k/4 of green's difference, k = 0..4."""
 SIDE_BYTES = 2 + GREEN_CONTEXTS + 2 * OTHER_CONTEXTS
 GREEN, RED, BLUE = 1, 0, 2
+SLICE = 1 << 20
+"""Samples at work at once; bounds memory, and changes nothing else."""
 
 
 def frequencies(index: int) -> Integers:
@@ -51,67 +53,94 @@ def _tables() -> tuple[Table, ...]:
     return tuple(Table(frequencies(index)) for index in range(TABLES))
 
 
-def _wrapped(values: Integers) -> Integers:
-    """Return integers modulo 256 as -128..127, int16."""
-    return values.astype(np.int8).astype(np.int16)
+def _slices(size: int) -> Iterator[slice]:
+    for start in range(0, size, SLICE):
+        yield slice(start, min(size, start + SLICE))
 
 
 def _activity(picture: Pixels) -> Integers:
     """Return the class 0..7 of each pixel, uint8 (H, W): how much the decoded picture changes around it."""
-    padded = np.pad(picture.sum(2, dtype=np.int16), 1, "edge")
-    change = np.abs(padded[1:-1, 2:] - padded[1:-1, :-2]) + np.abs(padded[2:, 1:-1] - padded[:-2, 1:-1])
-    return _classes(change, 3 * ACTIVITIES)
+    height, width = picture.shape[:2]
+    activity = np.empty((height, width), np.uint8)
+    rows = max(1, SLICE // width)
+    for top in range(0, height, rows):
+        strip = picture[max(0, top - 1) : top + rows + 1].sum(2, dtype=np.int16)
+        padded = np.pad(strip, ((top == 0, top + rows >= height), (1, 1)), "edge")
+        across, down = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
+        activity[top : top + rows] = _classes(np.abs(across) + np.abs(down), 3 * ACTIVITIES)
+    return activity
 
 
 def _classes(values: Integers, thresholds: Integers) -> Integers:
-    """Return how many thresholds each value reaches, uint8; in less memory than ``searchsorted``."""
+    """Return how many thresholds each value reaches, uint8."""
     classes = np.zeros(values.shape, np.uint8)
     for threshold in thresholds:
         classes += values >= threshold
     return classes
 
 
-def _masks(context: Integers, contexts: int) -> Iterator[Integers]:
-    """Yield the positions, in raster order, of each context."""
-    for value in range(contexts):
-        yield np.flatnonzero(context == value)
+def _other_context(activity: Integers, green: Integers) -> Integers:
+    """Return the context of red and blue, uint8, from the activity and the difference of green, int8."""
+    magnitude = np.abs(green).view(np.uint8)
+    context: Integers = activity * np.uint8(len(GREENS) + 1) + _classes(magnitude, GREENS)
+    return context
+
+
+def _foretold(green: Integers, share: int) -> Integers:
+    """Return what green's difference, int8, says of another's: int8, modulo 256."""
+    foretold: Integers = (green.astype(np.int16) * share >> 2).astype(np.int8)
+    return foretold
 
 
 def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
     """Return the payload of the Residual section that turns ``decoded`` into ``pixels``, uint8 (H, W, 3)."""
-    difference = _wrapped(pixels - decoded).reshape(-1, 3)
-    green = difference[:, GREEN]
-    activity = _activity(decoded).ravel()
-    shares, choices, groups = [], [], []
-    for channel in (GREEN, RED, BLUE):
-        if channel == GREEN:
-            coded, context, contexts = green, activity, GREEN_CONTEXTS
-        else:
-            trials = [_wrapped(difference[:, channel] - (green * k >> 2)) for k in range(SHARES)]
-            best = int(np.argmin([np.abs(trial).sum() for trial in trials]))
-            shares.append(best)
-            coded, context, contexts = trials[best], _other_context(activity, green), OTHER_CONTEXTS
-        for positions in _masks(context, contexts):
-            symbols = coded[positions] + 128
-            choice = _best_table(symbols)
-            choices.append(choice)
-            groups.append((symbols, _tables()[choice]))
-    return bytes(shares) + bytes(choices) + encode(groups)
+    shares, choices = bytearray(), bytearray()
+    groups: list[Group] = []
+
+    def missing(channel: int) -> Integers:
+        difference: Integers = (pixels[:, :, channel] - decoded[:, :, channel]).view(np.int8).ravel()
+        return difference
+
+    def add(coded: Integers, context: Integers, contexts: int) -> None:
+        for value in range(contexts):
+            symbols = coded[context == value].view(np.uint8) ^ 128
+            choices.append(_best_table(symbols))
+            groups.extend((symbols[part], _tables()[choices[-1]]) for part in _slices(symbols.size))
+
+    green, activity = missing(GREEN), _activity(decoded).ravel()
+    add(green, activity, GREEN_CONTEXTS)
+    context = _other_context(activity, green)
+    for channel in (RED, BLUE):
+        coded = missing(channel)
+        shares.append(_best_share(coded, green))
+        for part in _slices(coded.size):
+            coded[part] -= _foretold(green[part], shares[-1])
+        add(coded, context, OTHER_CONTEXTS)
+    return bytes(shares + choices) + encode(groups)
 
 
-def _other_context(activity: Integers, green: Integers) -> Integers:
-    context: Integers = activity * np.uint8(len(GREENS) + 1) + _classes(np.abs(green), GREENS)
-    return context
+def _best_share(coded: Integers, green: Integers) -> int:
+    """Return the share of green's difference that leaves the least of another's, both int8."""
+    left = np.zeros(SHARES, np.int64)
+    for part in _slices(coded.size):
+        for share in range(SHARES):
+            rest = coded[part] - _foretold(green[part], share)
+            left[share] += np.abs(rest.astype(np.int16)).sum(dtype=np.int64)
+    return int(np.argmin(left))
 
 
 @cache
 def _bits() -> npt.NDArray[np.float64]:
     """Return what each symbol costs in each table, but for a constant: (28, 256)."""
-    return -np.log2(np.array([frequencies(index) for index in range(TABLES)]))
+    bits: npt.NDArray[np.float64] = -np.log2(np.array([frequencies(index) for index in range(TABLES)]))
+    return bits
 
 
 def _best_table(symbols: Integers) -> int:
-    return int(np.argmin(_bits() @ np.bincount(symbols, minlength=256)))
+    counts = np.zeros(256, np.int64)
+    for part in _slices(symbols.size):
+        counts += np.bincount(symbols[part], minlength=256)
+    return int(np.argmin(_bits() @ counts))
 
 
 def decode(payload: bytes, decoded: Pixels) -> Pixels:
@@ -121,19 +150,26 @@ def decode(payload: bytes, decoded: Pixels) -> Pixels:
     if len(side) < SIDE_BYTES or max(shares) >= SHARES or max(side[2:]) >= TABLES:
         raise CorruptError("the residual section names a table or a share that does not exist")
     decoder = Decoder(words)
-    activity = _activity(decoded).ravel()
 
-    def channel(context: Integers, contexts: int) -> Integers:
-        values = np.empty(context.size, np.int16)
-        for positions in _masks(context, contexts):
-            values[positions] = decoder.take(positions.size, _tables()[next(choices)]) - 128
-        return values
+    def read(context: Integers, contexts: int) -> Integers:
+        coded = np.empty(context.size, np.int8)
+        for value in range(contexts):
+            chosen = context == value
+            symbols, table = np.empty(np.count_nonzero(chosen), np.uint8), _tables()[next(choices)]
+            for part in _slices(symbols.size):
+                symbols[part] = decoder.take(part.stop - part.start, table)
+            coded[chosen] = (symbols ^ 128).view(np.int8)
+        return coded
 
-    difference = np.empty((activity.size, 3), np.uint8)  # modulo 256, as is their sum
-    green = channel(activity, GREEN_CONTEXTS)
-    difference[:, GREEN] = green.astype(np.uint8)
-    for index, share in zip((RED, BLUE), shares, strict=True):
-        coded = channel(_other_context(activity, green), OTHER_CONTEXTS)
-        difference[:, index] = (coded + (green * share >> 2)).astype(np.uint8)
+    pixels: Pixels = decoded.copy()
+    samples, activity = pixels.reshape(-1, 3), _activity(decoded).ravel()
+    green = read(activity, GREEN_CONTEXTS)
+    samples[:, GREEN] += green.view(np.uint8)
+    context = _other_context(activity, green)
+    for channel, share in zip((RED, BLUE), shares, strict=True):
+        coded = read(context, OTHER_CONTEXTS)
+        for part in _slices(coded.size):
+            coded[part] += _foretold(green[part], share)
+        samples[:, channel] += coded.view(np.uint8)
     decoder.finish()
-    return decoded + difference.reshape(decoded.shape)
+    return pixels

@@ -89,3 +89,12 @@ def test_each_context_takes_its_cheapest_table(monkeypatch):
     for other in (0, 13, TABLES - 1):
         monkeypatch.setattr(residual, "_best_table", lambda symbols, other=other: other)
         assert len(encode_exact(pixels, decoded)) > len(best)
+
+
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_working_in_slices_changes_nothing(size, monkeypatch):
+    pixels, decoded = noise(21, 33), waves(21, 33)
+    payload = encode_exact(pixels, decoded)
+    monkeypatch.setattr(residual, "SLICE", size)
+    assert encode_exact(pixels, decoded) == payload
+    assert np.array_equal(decode(payload, decoded), pixels)
