@@ -22,7 +22,10 @@ WORD = 4
 @dataclass(frozen=True)
 class Features:
     """Who is where: ``embeddings`` float32 (N, 256) of unit norm, ``boxes`` float32 (N, 4), ``landmarks``
-    float32 (N, 5, 2), in pixels; ``model`` names the weights that embeddings must share to be compared.
+    float32 (N, 5, 2); ``model`` names the weights that embeddings must share to be compared.
+
+    Landmarks and boxes are in pixels from the picture's upper left corner; the centre of the first pixel is
+    (0.5, 0.5).  Spec: "Landmarks and box".
     """
 
     embeddings: npt.NDArray[np.float32]

@@ -1,7 +1,8 @@
 """Where a face is: its transform in 8 bytes, the landmarks and box these imply, the place of its preview.
 
 Three frames: the recognition frame, 112x112 units, centre (56, 56); the preview, 64x64 pixels of 2.5 units
-around the same centre; the picture, in pixels. Pixel centres lie at integers + 0.5.
+around the same centre; the picture, in pixels. All are measured from their upper left corner: the centre of
+the first pixel is (0.5, 0.5).
 All results are exact: 64-bit integers, divided with floor. Frozen: bitstream_spec.md, "Geometry".
 """
 
@@ -23,8 +24,8 @@ FRAME = 112
 PREVIEW = 64
 """Side of a preview, in pixels of 2.5 frame units."""
 
-LANDMARKS = ((382946, 516963), (735318, 515014), (560252, 717366), (415493, 923655), (707299, 922041))
-"""Eyes, nose and corners of the mouth in the recognition frame, (u, v) in 1/10000 units."""
+LANDMARKS = ((387946, 521963), (740318, 520014), (565252, 722366), (420493, 928655), (712299, 927041))
+"""Eyes, nose and corners of the mouth in the recognition frame, (u, v) in 1/10000 units from its corner."""
 
 FACE = ((160000, 80000), (960000, 80000), (160000, 1120000), (960000, 1120000))
 """Corners of the face in the recognition frame, in 1/10000 units; `box` encloses them."""
@@ -108,7 +109,7 @@ class Geometry:
 
 
 def landmarks(geometry: Geometry | None, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Return the five landmarks of a face (5, 2), x and y in pixels, multiples of 1/256.
+    """Return the five landmarks of a face (5, 2), x and y in pixels from the corner, multiples of 1/256.
 
     `geometry` None is an aligned picture: the recognition frame stretched over it. Spec: "Geometry".
     """
@@ -116,7 +117,7 @@ def landmarks(geometry: Geometry | None, width: int, height: int) -> npt.NDArray
 
 
 def box(geometry: Geometry | None, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Return the box of a face (4,): left, top, right, bottom in pixels, inside the picture.
+    """Return the box of a face (4,): left, top, right, bottom in pixels from the corner, inside the picture.
 
     `geometry` None is an aligned picture, as for `landmarks`. Spec: "Geometry".
     """

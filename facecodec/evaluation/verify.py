@@ -74,8 +74,7 @@ def _judged(
     judge: Path, full: bytes, pixels: codec.Pixels, landmarks: npt.NDArray[np.float64], budgets: Sequence[int]
 ) -> Floats:
     """Return the judge's embeddings, all aligned by the landmarks that were found in the original."""
-    centred = faces.similarity(landmarks)
-    matrix = np.column_stack([centred[:, :2], centred @ (0.5, 0.5, 1) - 0.5])
+    matrix = faces.similarity(landmarks - 0.5)
     versions, rows = [pixels], [0]
     for row, budget in enumerate(budgets, 1):
         try:
