@@ -15,6 +15,9 @@ from .exact import Conv2d, conv2d
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 8192 * 8192
+MAX_FACE_PIXELS = 1 << 31
+"""Faces times pixels of a picture: what it may cost to place previews."""
+
 MODEL_ID_BYTES = 8
 WORD = 4
 
@@ -92,7 +95,7 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> P
         raise ValueError(f"layers are base or full, not {layers!r}")
     file = _parsed(data)
     model = _base_model(file)
-    faces = base_layer.decode_faces(file.sections[0].payload, model)
+    faces = _faces(file, model)
     sections = _usable(file)
     appearance = np.zeros((len(faces.identity), base_layer.APPEARANCE), np.int32)
     if coded := sections.get(SectionType.APPEARANCE):
@@ -109,7 +112,7 @@ def features(data: bytes) -> Features:
     """Return the faces of a file, of which the first bytes are enough; raises StreamError or WeightsError."""
     file = _parsed(data)
     model = _base_model(file)
-    return _features(file, base_layer.decode_faces(file.sections[0].payload, model), model)
+    return _features(file, _faces(file, model), model)
 
 
 def info(data: bytes) -> Info:
@@ -222,6 +225,15 @@ def _parsed(data: bytes) -> Container:
 
 def _base_model(file: Container) -> base_layer.BaseModel:
     return base_layer.load(weights.named("base", file.weights_id))
+
+
+def _faces(file: Container, model: base_layer.BaseModel) -> base_layer.Faces:
+    faces = base_layer.decode_faces(file.sections[0].payload, model)
+    if len(faces.geometries) * file.width * file.height > MAX_FACE_PIXELS:
+        raise UnsupportedError(
+            f"{len(faces.geometries)} faces are too many for a picture of {file.width}x{file.height}"
+        )
+    return faces
 
 
 def _features(file: Container, faces: base_layer.Faces, model: base_layer.BaseModel) -> Features:

@@ -162,7 +162,8 @@ def _places(pixels: Pixels, aligned: bool) -> tuple[Geometry | None, ...]:
     if aligned:
         return (None,)
     height, width = pixels.shape[:2]
-    found = [faces.similarity(face.landmarks) for face in faces.find(pixels)[:MAX_FACES]]
+    most = min(MAX_FACES, codec.MAX_FACE_PIXELS // (width * height))
+    found = [faces.similarity(face.landmarks) for face in faces.find(pixels)[:most]]
     centred = [np.column_stack([m[:, :2], m @ (-0.5, -0.5, 1) + 0.5]) for m in found]
     return tuple(Geometry.fit(matrix, width, height) for matrix in centred)
 

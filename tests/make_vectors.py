@@ -389,6 +389,8 @@ def invalid():
             corrupt,
             raw(bytes([0x81, len(aligned) + 4]), b"\1" + bytes([count]) + aligned[2:]),
         )
+    crowd = {FACES: make.faces([PLACE] * 33, np.zeros((33, 256), int))}
+    yield "faces-pixels", "33 faces in a picture of 2^26 pixels", unknown, make.write(8192, 8192, crowd)
     yield "geometry-cut", "Faces that ends inside Geometries", corrupt, raw(b"\x81\x0d", faces[:9])
     scales = {
         "zero": (0, 0, 0, "a scale of 0"),

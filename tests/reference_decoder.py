@@ -46,6 +46,7 @@ def features(data, weights):
     """Read the faces of a file, given a folder of weights files."""
     width, height, weights_id, sections, _ = read_container(data)
     geometries, identity = read_faces(sections[1], read_weights(weights, weights_id))
+    require(len(geometries) * width * height <= 2**31, "UnsupportedError")
     return Decoded(embed(identity), *outline(geometries, width, height))
 
 

@@ -413,6 +413,22 @@ def models(tmp_path, monkeypatch):
     return [base_layer.load(name) for name in made]
 
 
+def test_more_faces_than_the_picture_allows_are_refused_before_any_is_placed(models):
+    place = Geometry(30_000, 34_000, 6, 6500, 900)
+
+    def crowd(count, width, height):
+        faces = base_layer.Faces((place,) * count, np.zeros((count, 256), np.int32))
+        payload = base_layer.encode_faces(faces, models[0])
+        return container.write(width, height, models[0].id, {FACES: payload})
+
+    assert len(facecodec.features(crowd(32, 8192, 8192)).boxes) == 32
+    assert len(facecodec.features(crowd(255, 2901, 2902)).boxes) == 255
+    for count, width, height in ((33, 8192, 8192), (255, 2902, 2902)):
+        for read in (facecodec.decode, facecodec.features, facecodec.verify):
+            with pytest.raises(UnsupportedError, match=f"{count} faces are too many .* {width}x{height}"):
+                read(crowd(count, width, height))
+
+
 def test_the_two_most_similar_faces_are_compared(models):
     x, y, z = (np.roll([3, 4] + [0] * 254, n) for n in (0, 1, 9))
     pair = facecodec.compare(faces_file(models[0], x, z), faces_file(models[0], y))

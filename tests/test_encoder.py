@@ -165,6 +165,15 @@ def test_more_faces_than_a_file_holds_are_left_out(monkeypatch):
     assert facecodec.info(facecodec.encode(portrait(64), layers="base")).faces == 2
 
 
+def test_no_more_faces_are_kept_than_a_decoder_has_time_to_place(monkeypatch):
+    monkeypatch.setattr(faces, "find", found(*[(0.3, n, 9) for n in range(300)]))
+    for side, most in ((64, 255), (2902, 254), (8192, 32)):
+        places = encoder._places(np.broadcast_to(np.uint8(0), (side, side, 3)), False)
+        assert len(places) == most
+        assert most * side**2 <= codec.MAX_FACE_PIXELS
+        assert places[0].qx < places[1].qx
+
+
 def test_the_embedding_of_a_file_is_that_of_the_picture_up_to_the_codes():
     picture = portrait(112)
     coded = facecodec.features(facecodec.encode(picture, aligned=True, layers="base")).embeddings

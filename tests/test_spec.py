@@ -91,6 +91,7 @@ LIMITS = {
     "`log2` of the sum of a Table's frequencies": (rans.MIN_PRECISION, rans.MAX_PRECISION),
     "`shift` of a convolution": (0, exact.MAX_SHIFT),
     "`Face_Count`": (0, 255),
+    "`Face_Count * Width * Height`": (0, codec.MAX_FACE_PIXELS),
     "identity and appearance codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "activations of all networks": (0, exact.ACTIVATION_TOP),
     "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
