@@ -115,7 +115,9 @@ def encode(
 
     payloads[SectionType.ENHANCEMENT] = latents.model.id + words
     if lossless:
-        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, latents.decoded(words))
+        picture = latents.decoded(words)
+        del latents  # several bytes a pixel
+        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture)
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base
     return codec.written(file, payloads)
@@ -219,7 +221,9 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
 
     name = weights.newest("texture")
     model = enhancement.load(name)
+    height, width = prediction.shape[:2]
     base = enhancement.padded(prediction)
+    prediction = base[:height, :width]
     y, hyper = encoder.analyse(
         encoder.texture_analysis(_beside(name, "analysis")), enhancement.padded(pixels), base
     )

@@ -133,7 +133,7 @@ class Trees:
                 break
             chosen = np.flatnonzero(due == rank)
             states = scale[chosen] * np.uint16(INNER) + node[chosen]
-            for batch in _batches(states):
+            for batch in filter(len, _batches(states)):
                 positions, state = chosen[batch], states[batch]
                 given = trits(positions, state)
                 positions, state = positions[: given.size], state[: given.size]
@@ -150,15 +150,22 @@ class Trees:
 
 
 def _batches(states: Integers) -> Iterator[Integers]:
-    """Yield the indices that sort states, stably, not all at once if they are many."""
-    if 0 < states.size <= BATCH:
+    """Yield the indices that sort states, stably, at most ``BATCH`` at once."""
+    if states.size <= BATCH:
         yield np.argsort(states, kind="stable")
         return
-    for state in np.flatnonzero(np.bincount(states)):
-        for start in range(0, states.size, BATCH):
-            found = np.flatnonzero(states[start : start + BATCH] == state)
-            if found.size:
-                yield start + found
+    ends = np.cumsum(np.bincount(states))
+    first = done = 0
+    while done < states.size:
+        last = int(np.searchsorted(ends, done + BATCH, "right"))
+        if last > first:
+            some = np.flatnonzero((states >= first) & (states < last))
+            yield some[np.argsort(states[some], kind="stable")]
+        else:
+            last = first + 1
+            for start in range(0, states.size, BATCH):
+                yield start + np.flatnonzero(states[start : start + BATCH] == first)
+        first, done = last, int(ends[last - 1])
 
 
 def depth_of(node: Integers) -> Integers:
