@@ -25,7 +25,7 @@ APPEARANCE_BYTES = 64
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 LAST_RANK = LEAF - 1
-LATENT_TOP = 255
+LATENT_TOP = 511
 """Far beyond every tree, so that a wild latent is still a number."""
 
 
@@ -228,7 +228,7 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
         encoder.texture_analysis(_beside(name, "analysis")), enhancement.padded(pixels), base
     )
     known = enhancement.prior(hyper, base, model)
-    y -= known.mean * np.float32(1 / 16)
+    y -= known.mean * np.float32(1 / 8)
     y += np.float32(0.5)
     latent = np.clip(np.floor(y, out=y), -LATENT_TOP, LATENT_TOP, out=y).astype(np.int16)
     return _Latents(prediction, hyper, latent, known, model)

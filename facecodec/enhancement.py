@@ -21,9 +21,10 @@ from .rans import EmbeddedDecoder, Group, Table
 
 STRIDE = 16
 HYPER_STRIDE = 64
-LATENT_TOP = 2047
+LATENT_TOP = 4095
 RESIDUAL_TOP = 511
 SHORTCUT_TOP = 2047
+LINEAR_TOP = 1023
 TILE = 1024
 """Pixels a side that networks see at once, without their halo; a multiple of 64."""
 
@@ -91,6 +92,7 @@ def _load(file: weights.Model) -> TextureModel:
     residual("synthesis.at_8.1", 8, width)
     width = activated("synthesis.up_4", 8, width, multiple=4) // 4
     residual("synthesis.at_4", 4, width)
+    add("synthesis.linear", 16, channels, LATENT_TOP, -LINEAR_TOP, LINEAR_TOP, outputs=3 * STRIDE**2)
     add("synthesis.finish", 4, width, ACTIVATION_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
     trees = Trees.from_integers(
         file.integers("tree.frequencies", (len(planes), INNER, 3)),
@@ -105,7 +107,7 @@ def _load(file: weights.Model) -> TextureModel:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """What is known of latents before coding: mean int16 in 1/16 step, scale uint8, both (C, h, w)."""
+    """What is known of latents before coding: mean int16 in 1/8 step, scale uint8, both (C, h, w)."""
 
     mean: npt.NDArray[np.int16]
     scale: npt.NDArray[np.uint8]
@@ -169,6 +171,7 @@ def synthesise(
         x = exact.depth_to_space(convolve(x, layers["synthesis.up_4"]), 2)
         x = _residual(x, "synthesis.at_4", model, convolve)
         residual = exact.depth_to_space(convolve(x, layers["synthesis.finish"]), 4)
+        residual += exact.depth_to_space(convolve(latent, layers["synthesis.linear"]), STRIDE)
         picture = exact.add_clip(residual, colours, 0, 255).astype(np.uint8)
         together: Integers = picture.transpose(0, 2, 3, 1).copy().view(_PIXEL).transpose(0, 3, 1, 2)
         return together

@@ -21,10 +21,10 @@ from .rans import Group, Table, Tables
 
 CODE_TOP = 15
 CODE_GROUP = 8
-DEPTH = 5
+DEPTH = 6
 INNER = (3**DEPTH - 1) // 2
 NODES = (3 ** (DEPTH + 1) - 1) // 2
-MAX_SCALES = 256
+MAX_SCALES = 128
 MAX_VALUE = 32_767
 LEAF = 255
 """The rank of a node that is not refined further."""
@@ -60,9 +60,9 @@ def read_codes(take: Callable[[int, Table], Integers], faces: int, coders: Seque
 class Trees:
     """The refinement trees of all scales.
 
-    ``value`` int16 (scales, 364): what a node stands for, relative to the mean, in 1/16 step.  ``rank`` uint8
-    (scales, 121): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``planes``
-    uint8 (scales,): depth of each tree.  ``coders``: the table of each state; a state is 121 * scale + node.
+    ``value`` int16 (scales, 1093): what a node stands for, relative to the mean, in 1/8 step.  ``rank`` uint8
+    (scales, 364): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``planes``
+    uint8 (scales,): depth of each tree.  ``coders``: the table of each state; a state is 364 * scale + node.
     """
 
     value: npt.NDArray[np.int16]

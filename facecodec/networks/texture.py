@@ -4,6 +4,8 @@
     z_hat, prediction   -> prior -> mean and scale of y
     y_hat, prediction   -> g_s -> residual to add to the prediction
 
+Both transforms are a fixed Karhunen-Loeve transform of 16x16 blocks of the difference, plus what a network adds.
+
 The prediction enters the prior and g_s through one ``Context``: the base layer is the first hyperprior.
 """
 
@@ -20,11 +22,14 @@ from facecodec.networks.quantised import Activation, snapped
 LATENT = 128
 HYPER = 64
 SCALES = 48
-SCALE_LOW, SCALE_HIGH = 0.12, 48.0
+SCALE_LOW, SCALE_HIGH = 0.12, 160.0
 LATENT_GAIN = 8.0
 """y is in units of the finest quantisation step; the networks see y / 8."""
-LATENT_STEP = 1 / 16
-LATENT_TOP = 2047
+LATENT_STEP = 1 / 8
+LATENT_TOP = 4095
+BLOCK = 16
+LINEAR_GAIN = 8.0
+"""Grey levels, in an orthonormal transform of blocks, that one finest step stands for."""
 HYPER_TOP = 15
 
 
@@ -50,7 +55,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return self.activation(x + self.second(self.activation(self.first(x))))
+        result: Tensor = self.activation(x + self.second(self.activation(self.first(x))))
+        return result
 
 
 class Analysis(nn.Module):
@@ -70,17 +76,21 @@ class Analysis(nn.Module):
             conv(112, 160, stride=2),
             relu,
             Residual(160, relu),
-            conv(160, LATENT, 1, gain=0.5),
+            conv(160, LATENT, 1, gain=0.02),
         )
         self.h_a = nn.Sequential(
             conv(LATENT, 96), relu, conv(96, 64, stride=2), relu, conv(64, HYPER, stride=2)
         )
+        self.basis: Tensor
+        self.register_buffer("basis", torch.zeros(LATENT, 3 * BLOCK**2, 1, 1))
 
     def forward(self, picture: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """Return y (N, 128, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
         x = F.pixel_unshuffle(torch.cat([picture - prediction, prediction - 128], 1) / 64, 4)
-        features = self.g_a(x)
-        return features.float() * LATENT_GAIN, self.h_a(features).float() * 2
+        with torch.autocast(picture.device.type, enabled=False):
+            y = F.conv2d(F.pixel_unshuffle(picture - prediction, BLOCK) / LINEAR_GAIN, self.basis)
+        y = y + self.g_a(x).float()
+        return y, self.h_a(torch.asinh(y)).float() * 2
 
 
 class Context(nn.Module):
@@ -109,8 +119,8 @@ class Prior(nn.Module):
         self.from_32 = conv(96, 96)
         self.from_16 = conv(96, 96)
         self.mix = conv(192, 160)
-        self.mean = conv(160, LATENT, 1, gain=0.1)
-        self.scale = conv(160, LATENT, 1, gain=0.1)
+        self.mean = conv(160, LATENT, 1, gain=0.02)
+        self.scale = conv(160, LATENT, 1, gain=0.02)
         self.activation = Activation()
         nn.init.constant_(self.scale.bias, 1.5)  # type: ignore[arg-type]
 
@@ -141,7 +151,8 @@ class Synthesis(nn.Module):
         self.at_8 = nn.ModuleList([conv(144, 96), Residual(96, act)])
         self.up_4 = conv(96, 4 * 48, 1)
         self.at_4 = Residual(48, act)
-        self.finish = conv(48, 48, gain=0.1)
+        self.finish = conv(48, 48, gain=0.02)
+        self.linear = nn.Conv2d(LATENT, 3 * BLOCK**2, 1, bias=False).requires_grad_(False)
 
     def forward(self, y_hat: Tensor, at_8: Tensor, at_16: Tensor) -> Tensor:
         """Return the residual (N, 3, H, W) in grey levels."""
@@ -152,7 +163,9 @@ class Synthesis(nn.Module):
         x = self.at_8[1](act(self.at_8[0](torch.cat([x, at_8], 1))))
         x = F.pixel_shuffle(act(self.up_4(x)), 2)
         residual = F.pixel_shuffle(self.finish(self.at_4(x)), 4).float() * 64
-        return snapped(residual, 1.0) if act.rounding else residual
+        with torch.autocast(y_hat.device.type, enabled=False):
+            linear = F.pixel_shuffle(self.linear(y_hat), BLOCK)
+        return snapped(residual, 1.0) + snapped(linear, 1.0) if act.rounding else residual + linear
 
 
 class Texture(nn.Module):
@@ -166,6 +179,22 @@ class Texture(nn.Module):
         self.prior = Prior()
         self.synthesis = Synthesis()
         self.hyper_scale = nn.Parameter(torch.zeros(HYPER))
+
+    @torch.no_grad()
+    def start_from(self, covariance: Tensor) -> None:
+        """Set both transforms to the Karhunen-Loeve transform of this (768, 768) covariance of block differences.
+
+        The prior starts from its variances; networks start as if the latents had unit variance.
+        """
+        variances, vectors = torch.linalg.eigh(covariance.double())
+        basis = vectors.flip(1)[:, :LATENT].float()
+        sigma = (variances.flip(0)[:LATENT].sqrt() / LINEAR_GAIN).float().clamp_min(SCALE_LOW)
+        self.analysis.basis.copy_(basis.T[:, :, None, None])
+        self.synthesis.linear.weight.copy_(basis[:, :, None, None] * LINEAR_GAIN)
+        self.synthesis.enter.weight *= (LATENT_GAIN / sigma)[None, :, None, None]
+        index = torch.log(sigma / SCALE_LOW) / math.log(SCALE_HIGH / SCALE_LOW) * (SCALES - 1)
+        assert self.prior.scale.bias is not None
+        self.prior.scale.bias.copy_(index / 16)
 
     def forward(self, picture: Tensor, prediction: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoded picture (N, 3, H, W) and the bits of each picture (N,).
@@ -207,7 +236,7 @@ def interval_bits(value: Tensor, sigma: Tensor, width: Tensor) -> Tensor:
 
 
 def conditional_mean(cell: Tensor, sigma: Tensor, width: Tensor) -> Tensor:
-    """Return the mean of a normal of scale ``sigma`` within ``width`` around ``cell``, or the far tail's centre."""
+    """Return the mean of a normal of scale ``sigma`` within ``width`` around ``cell``; far out, ``cell``."""
     low, high = (cell - width / 2) / sigma, (cell + width / 2) / sigma
     mass = torch.special.ndtr(-low.abs().minimum(high.abs())) - torch.special.ndtr(
         -low.abs().maximum(high.abs())

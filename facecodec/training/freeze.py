@@ -90,8 +90,10 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     tensors |= named(
         "synthesis.enter", frozen(synthesis.enter, input_bound=LATENT_TOP, input_step=latent_step)
     )
+    linear = frozen(synthesis.linear, input_bound=LATENT_TOP, input_step=LATENT_STEP, output_step=1.0)
+    tensors |= named("synthesis.linear", linear)
     for name, module in synthesis.named_modules():
-        if isinstance(module, nn.Conv2d) and name != "enter":
+        if isinstance(module, nn.Conv2d) and name not in ("enter", "linear"):
             tensors |= named(f"synthesis.{name}", frozen(module, input_bound=TOP))
     tensors |= _texture_tables(model, runs, data)
     write(weights, f"texture-v{version}", tensors)

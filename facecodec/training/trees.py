@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from facecodec.entropy import DEPTH, INNER, LEAF, NODES
-from facecodec.networks.texture import SCALES, scale_of
+from facecodec.networks.texture import LATENT_STEP, SCALES, scale_of
 
 PRECISION = 14
 FINE = 16
@@ -25,7 +25,8 @@ FLATTEST = 2.0**-7
 def integer_frequencies(weights: np.ndarray, precision: int) -> np.ndarray:
     """Return integers of at least 1 and sum 2^precision in proportion to positive weights."""
     total = 1 << precision
-    shares = np.maximum(1, np.floor(weights / weights.sum() * (total - len(weights))).astype(np.int64))
+    scaled = np.floor(weights / weights.sum() * (total - len(weights))).astype(np.int64)
+    shares: np.ndarray = np.maximum(1, scaled)
     shares[np.argmax(shares)] += total - shares.sum()
     return shares
 
@@ -44,7 +45,7 @@ class Node:
 def grow(offsets: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
     """Return the tensors ``tree.frequencies``, ``tree.value``, ``tree.rank`` and ``tree.planes``.
 
-    ``offsets`` and ``scales`` are flat integers: what training latents were, less their mean, and their scales.
+    ``offsets`` and ``scales`` are flat integers: training latents less their mean, and their scales.
     """
     frequencies = np.zeros((SCALES, INNER, 3), np.uint16)
     value = np.zeros((SCALES, NODES), np.int16)
@@ -62,7 +63,7 @@ def grow(offsets: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _density(seen: np.ndarray, sigma: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return points and masses of a distribution over a tree: seen counts, shaped inside a step by a normal."""
+    """Return points and masses of a distribution over a tree: seen counts, a normal inside each step."""
     top = (3**depth - 1) // 2
     points = (np.arange((2 * top + 1) * FINE) + 0.5) / FINE - top - 0.5
     normal = np.exp(-0.5 * (points / sigma) ** 2) + 1e-9
@@ -93,7 +94,7 @@ def _gain(node: Node) -> tuple[float, float]:
 
 
 def _rank(root: Node, rank: np.ndarray, steepest: float) -> None:
-    """Set the rank of every inner node: by error per bit, as good as the best it leads to, after its parent."""
+    """Set the rank of every inner node: after its parent, by error per bit or the best that it leads to."""
     slopes: dict[int, float] = {}
 
     def hull(node: Node) -> tuple[float, float]:
@@ -121,7 +122,7 @@ def _rank(root: Node, rank: np.ndarray, steepest: float) -> None:
 
 
 def _store(node: Node, frequencies: np.ndarray, value: np.ndarray) -> None:
-    value[node.index] = round(node.mean * FINE)
+    value[node.index] = round(node.mean / LATENT_STEP)
     if node.children:
         masses = np.array([child.mass for child in node.children])
         frequencies[node.index] = integer_frequencies(masses / masses.sum() + 1e-7, PRECISION)
