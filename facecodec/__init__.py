@@ -1,4 +1,4 @@
-"""A scalable codec for face photographs: features first, then a preview, then the picture, up to the very pixels."""
+"""A scalable codec for face photographs: features first, then a preview, then the picture, bit for bit."""
 
 from facecodec.codec import (
     Comparison,

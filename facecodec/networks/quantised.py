@@ -2,7 +2,7 @@
 
 An activation is an integer 0..511 that stands for itself / 64.  The twin clamps to that range and, once
 ``rounding`` is on, rounds to that grid with a straight-through gradient.  ``frozen`` makes of a layer the
-integers that ``exact.Layer`` runs, choosing for each channel the largest shift that the proof of range allows.
+integers that ``exact.Layer`` runs, with the largest shift for each channel that the proof of range allows.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def frozen(
     output_step: float = STEP,
     top: int = 32767,
 ) -> dict[str, np.ndarray]:
-    """Return the integers of a convolution: ``weight`` (O, C, k, k), ``bias`` int32 (O,), ``shift`` uint8 (O,).
+    """Return the integers of a layer: ``weight`` (O, C, k, k), ``bias`` int32 (O,), ``shift`` uint8 (O,).
 
     ``input_bound`` is the largest magnitude of an input, a number or (C,); steps are the real values of one
     integer unit of input and output; ``top`` is the largest magnitude of a stored weight.

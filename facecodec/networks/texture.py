@@ -4,7 +4,7 @@
     z_hat, prediction   -> prior -> mean and scale of y
     y_hat, prediction   -> g_s -> residual to add to the prediction
 
-Both transforms are a fixed Karhunen-Loeve transform of 16x16 blocks of the difference, plus what a network adds.
+Both transforms are a fixed Karhunen-Loeve transform of 16x16 blocks of the difference, plus a network's part.
 
 The prediction enters the prior and g_s through one ``Context``: the base layer is the first hyperprior.
 """
@@ -182,7 +182,7 @@ class Texture(nn.Module):
 
     @torch.no_grad()
     def start_from(self, covariance: Tensor) -> None:
-        """Set both transforms to the Karhunen-Loeve transform of this (768, 768) covariance of block differences.
+        """Set both transforms to the Karhunen-Loeve transform of blocks of this covariance (768, 768).
 
         The prior starts from its variances; networks start as if the latents had unit variance.
         """

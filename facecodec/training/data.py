@@ -36,7 +36,8 @@ class Pictures:
         width, height = record["size"]
         start = record["start"]
         store = self.stores[record["store"]]
-        return store[start : start + width * height * 3].reshape(height, width, 3)
+        pixels: Pixels = store[start : start + width * height * 3].reshape(height, width, 3)
+        return pixels
 
     def landmarks(self, index: int) -> npt.NDArray[np.float64]:
         """Return the (5, 2) landmarks of the largest face of picture ``index``, in its pixels."""

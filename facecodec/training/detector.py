@@ -110,7 +110,7 @@ def losses(outputs: Tensor, boxes: Tensor, points: Tensor, side: int) -> dict[st
 
 
 def train(*, data: Path, runs: Path, minutes: float) -> None:
-    """Train for ``minutes`` on the sets ``train-*`` and ``scenes`` of ``data``, resuming ``runs/detector``."""
+    """Train for ``minutes`` on sets ``train-*`` and ``scenes`` of ``data``, resuming ``runs/detector``."""
     cv2.setNumThreads(1)
     torch.manual_seed(0)
     cache, model = runs / "cache", Detector()

@@ -77,7 +77,8 @@ def loaded(teacher: Path) -> torch.nn.Module:
 def principal_axes(targets: Tensor) -> Tensor:
     """Return the (512, 256) leading principal axes of unit embeddings, by second moment about zero."""
     _, vectors = torch.linalg.eigh(targets.T.double() @ targets.double())
-    return vectors.flip(1)[:, :EMBEDDING].float()
+    axes: Tensor = vectors.flip(1)[:, :EMBEDDING].float()
+    return axes
 
 
 def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:

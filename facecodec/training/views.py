@@ -13,7 +13,7 @@ from facecodec.training.data import Pictures
 
 
 def wide_views(pictures: Pictures, path: Path) -> np.ndarray:
-    """Return uint8 (N, 64, 64, 3) views of each picture's largest face (grey where none), kept at ``path``."""
+    """Return uint8 (N, 64, 64, 3) views of each picture's largest face, grey where none, kept at ``path``."""
     size = faces.WIDE_PIXELS
     if not path.exists():
         partial = path.with_suffix(".part")
