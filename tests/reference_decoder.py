@@ -346,7 +346,7 @@ def enhance(data, prediction, tensors):
     x = layer("prior.from_32", upsample(x))
     x = layer("prior.from_16", upsample(x))
     x = layer("prior.mix", x, c16)
-    mean = layer("prior.mean", x, lo=-2047, hi=2047)
+    mean = layer("prior.mean", x, lo=-4095, hi=4095)
     scale = layer("prior.scale", x, hi=len(tensors["tree.planes"]) - 1)
 
     node = refine(stream, scale.ravel(), tensors)
@@ -355,19 +355,21 @@ def enhance(data, prediction, tensors):
     def shortcut(name, x):
         return np.clip(x + layer(f"{name}.second", layer(f"{name}.first", x), lo=-2047, hi=2047), 0, 511)
 
-    x = layer("synthesis.enter", np.clip(mean + value, -2047, 2047))
+    y = np.clip(mean + value, -4095, 4095)
+    x = layer("synthesis.enter", y)
     x = shortcut("synthesis.at_16.1", layer("synthesis.at_16.0", x, c16))
     x = depth_to_space(layer("synthesis.up_8", x), 2)
     x = shortcut("synthesis.at_8.1", layer("synthesis.at_8.0", x, c8))
     x = depth_to_space(layer("synthesis.up_4", x), 2)
     x = depth_to_space(layer("synthesis.finish", shortcut("synthesis.at_4", x), lo=-511), 4)
-    return np.clip(padded + x, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+    blocks = depth_to_space(layer("synthesis.linear", y, lo=-1023, hi=1023), 16)
+    return np.clip(padded + x + blocks, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
 def refine(stream, scale, tensors):
     """Return the node that each latent, in order of channel, row and column, reaches."""
     tables, node = {}, np.zeros(len(scale), int)
-    leaves = np.full((len(tensors["tree.rank"]), 364 - 121), 255)
+    leaves = np.full((len(tensors["tree.rank"]), 1093 - 364), 255)
     ranks = np.concatenate([tensors["tree.rank"], leaves], 1)
     for r in range(255):
         for latent in sorted(np.flatnonzero(ranks[scale, node] == r), key=lambda i: (scale[i], node[i])):

@@ -9,6 +9,7 @@ import numpy as np
 ACTIVE = (150, 150)
 """Mean and spread that random layers aim at, so that both ends of 0 .. 511 are clipped now and then."""
 WEIGHT = 40
+INNER, NODES = 364, 1093
 
 
 def base(rng):
@@ -31,7 +32,7 @@ def base(rng):
 def texture(rng):
     """Return the tensors of a small texture model."""
     a, b, c, d, e, f, g, h, i, j, m, z = 5, 6, 4, 7, 5, 6, 8, 7, 4, 6, 3, 2
-    planes = np.array([1, 2, 3, 5], np.uint8)
+    planes = np.array([1, 2, 4, 6], np.uint8)
     shapes = {
         "context.to_8": (a, 48, 3, 130, ACTIVE),
         "context.to_16": (b, a, 3, 200, ACTIVE),
@@ -53,6 +54,7 @@ def texture(rng):
         "synthesis.at_4.first": (3, 3, 5, 200, ACTIVE),
         "synthesis.at_4.second": (3, 3, 3, 200, (0, 200)),
         "synthesis.finish": (48, 3, 3, 200, (0, 40)),
+        "synthesis.linear": (3 * 16 * 16, m, 1, 400, (0, 40)),
     }
     tensors = {}
     for name, (outputs, inputs, kernel, size, aim) in shapes.items():
@@ -80,19 +82,20 @@ def layer(rng, name, outputs, inputs, kernel, size, aim):
 
 
 def trees(rng, planes):
-    """Return trees of these depths; the ranks reach from 0 to 254."""
-    frequencies = np.zeros((len(planes), 121, 3), np.uint16)
-    value = np.zeros((len(planes), 364), np.int16)
-    rank = np.full((len(planes), 121), 255, np.uint8)
+    """Return trees of these depths; ranks and values reach both ends of their ranges."""
+    frequencies = np.zeros((len(planes), INNER, 3), np.uint16)
+    value = np.zeros((len(planes), NODES), np.int16)
+    rank = np.full((len(planes), INNER), 255, np.uint8)
     for tree, depth in enumerate(planes.tolist()):
         for plane in range(depth + 1):
             first, count, step = (3**plane - 1) // 2, 3**plane, 3 ** (depth - plane)
-            centres = 16 * step * (np.arange(count) - (count - 1) // 2)
-            value[tree, first : first + count] = centres + rng.integers(-5, 6, count)
+            centres = 8 * step * (np.arange(count) - (count - 1) // 2)
+            value[tree, first : first + count] = centres + rng.integers(-3, 4, count)
             for node in range(first, first + count if plane < depth else first):
                 frequencies[tree, node] = row(3, rng.integers(3), rng.uniform(0.1, 3), rng.integers(12, 17))
                 above = int(rank[tree, (node - 1) // 3]) if node else -1
                 rank[tree, node] = above + rng.integers(1, 12)
+    value[-1, [first, first + count - 1]] = -32_767, 32_767
     rank[0, 0] = 254
     rank[1, 0] = 0
     return {"tree.planes": planes, "tree.frequencies": frequencies, "tree.value": value, "tree.rank": rank}

@@ -95,13 +95,14 @@ LIMITS = {
     "identity and appearance codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "activations of all networks": (0, exact.ACTIVATION_TOP),
     "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
-    "latents and their means, in 1/16 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
+    "latents and their means, in 1/8 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
     "shortcuts of the synthesis": (-enhancement.SHORTCUT_TOP, enhancement.SHORTCUT_TOP),
-    "what the synthesis adds to a prediction": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
+    "what `synthesis.finish` adds to a prediction": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
+    "what `synthesis.linear` adds to a prediction": (-enhancement.LINEAR_TOP, enhancement.LINEAR_TOP),
     "trees": (1, entropy.MAX_SCALES),
     "planes of a tree": (1, entropy.DEPTH),
     "rank of an inner node": (0, entropy.LEAF - 1),
-    "value of a node, in 1/16 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
+    "value of a node, in 1/8 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
     "share of green in red and blue, in quarters": (0, residual.SHARES - 1),
     "index of a Table of differences": (0, residual.TABLES - 1),
 }
@@ -386,6 +387,7 @@ def test_the_worked_example_of_an_enhancement(steps):
         "scale, channel 0, row 0": steps["prior.scale"][0, 0].tolist(),
         "node, channel 0, row 0": steps["node"][:4].tolist(),
         "`y`, channel 0, row 0": steps["into synthesis.enter"][0, 0].tolist(),
+        "`synthesis.linear`, channels 0 .. 3, row 0, column 0": steps["synthesis.linear"][:4, 0, 0].tolist(),
     }
     found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}
     assert found == expected
@@ -410,10 +412,10 @@ def test_what_the_example_says_of_its_first_words():
     data, _ = example("An enhancement")
     words = data[116:]
     certain = []
-    for count in (1, 2):
+    for count in (1, 2, 3):
         decoder = rans.EmbeddedDecoder(words[: 4 * count])
         certain.append([decoder.take(1, table).size for table in enhancement.load(TEXTURE).hyper])
-    assert certain == [[0, 0], [1, 1]]
+    assert certain == [[0, 0], [1, 0], [1, 1]]
 
 
 def test_the_members_of_a_vector():
