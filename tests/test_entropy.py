@@ -11,6 +11,7 @@ from facecodec.entropy import (
     DEPTH,
     INNER,
     LEAF,
+    MAX_SCALES,
     Trees,
     code_groups,
     depth_of,
@@ -21,7 +22,7 @@ from facecodec.entropy import (
 from facecodec.errors import WeightsError
 from facecodec.rans import EmbeddedDecoder, Table, encode, encode_embedded
 
-PLANES = np.array([1, 2, 3, 4, 5], np.uint8)
+PLANES = np.array([1, 2, 3, 4, 5, 6], np.uint8)
 
 
 def tensors(seed=0, planes=PLANES):
@@ -31,7 +32,7 @@ def tensors(seed=0, planes=PLANES):
 
 
 TREES = Trees.from_integers(**tensors())
-latents = st.lists(st.tuples(st.integers(0, len(PLANES) - 1), st.integers(-150, 150)), max_size=60)
+latents = st.lists(st.tuples(st.integers(0, len(PLANES) - 1), st.integers(-400, 400)), max_size=60)
 
 
 def arrays(pairs):
@@ -103,8 +104,8 @@ def test_a_walk_ends_where_it_is_given_fewer_trits_than_it_asks_for(pairs, certa
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatch):
     rng = np.random.default_rng(1)
-    scale = rng.integers(0, 5, 300).astype(np.uint8)
-    latent = rng.integers(-130, 130, 300)
+    scale = rng.integers(0, len(PLANES), 300).astype(np.uint8)
+    latent = rng.integers(-380, 380, 300)
 
     def walked():
         steps = []
@@ -151,6 +152,18 @@ def test_each_state_has_the_table_of_its_node():
         assert encode([(symbols, TREES.coders.pick(states))]) == encode([(symbols, alone)])
 
 
+def test_states_of_the_last_of_as_many_trees_as_there_can_be():
+    made = {key: np.repeat(value[-1:], MAX_SCALES, 0) for key, value in tensors().items()}
+    many, latent, seen = Trees.from_integers(**made), np.array([-364, 0, 364]), []
+
+    def trits(positions, states):
+        seen.extend(states.tolist())
+        return many.trits(latent[positions], states)
+
+    assert many.walk(np.full(3, MAX_SCALES - 1, np.uint8), trits).tolist() == [364, 728, 1092]
+    assert sorted(seen)[-1] == MAX_SCALES * INNER - 1 < 1 << 16
+
+
 def test_the_depth_of_a_node_counts_the_trits_that_lead_to_it():
     nodes = [0]
     for depth in range(DEPTH + 1):
@@ -186,10 +199,10 @@ def changed(key, index, value, dtype=None):
     ("made", "message"),
     [
         pytest.param(changed("planes", 0, 0), "impossible depth", id="no planes"),
-        pytest.param(changed("planes", 0, 6), "impossible depth", id="too many planes"),
+        pytest.param(changed("planes", 0, 7), "impossible depth", id="too many planes"),
         pytest.param({key: value[:0] for key, value in tensors().items()}, "too few", id="no trees"),
         pytest.param(
-            {key: np.repeat(value[:1], 257, 0) for key, value in tensors().items()},
+            {key: np.repeat(value[:1], 129, 0) for key, value in tensors().items()},
             "too many",
             id="too many trees",
         ),

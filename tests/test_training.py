@@ -13,11 +13,11 @@ from samples import waves
 from torch import nn
 
 from facecodec import enhancement, weights
-from facecodec.entropy import INNER, LEAF, Trees, depth_of
+from facecodec.entropy import DEPTH, INNER, LEAF, Trees, depth_of
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import quantised
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped
-from facecodec.networks.texture import SCALES, Texture, scale_of
+from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, SCALES, Texture, scale_of
 from facecodec.training import freeze, run, trees
 from facecodec.training.run import Run
 
@@ -133,26 +133,24 @@ def test_grown_trees_are_trees_of_the_format(grown):
 def test_grown_trees_cover_their_scale(grown):
     sigma = scale_of(torch.arange(SCALES, dtype=torch.float64)).numpy()
     tops = (3 ** grown["tree.planes"].astype(int) - 1) // 2
-    assert ((tops >= 6 * sigma) | (grown["tree.planes"] == 5)).all()
+    assert ((tops >= 6 * sigma) | (grown["tree.planes"] == DEPTH)).all()
 
 
 def test_the_value_of_a_node_lies_in_its_interval(grown):
-    for planes, value in zip(
-        grown["tree.planes"].tolist(), grown["tree.value"].astype(float) / 16, strict=True
-    ):
+    for planes, value in zip(grown["tree.planes"].tolist(), grown["tree.value"] * LATENT_STEP, strict=True):
         nodes = np.arange((3 ** (planes + 1) - 1) // 2)
         depth = depth_of(nodes)
         index = nodes - (3**depth - 1) // 2
         width = 3.0 ** (planes - depth)
         low = index * width - 3**planes / 2
-        assert (value[nodes] >= low - 1 / 32).all()
-        assert (value[nodes] <= low + width + 1 / 32).all()
-        assert abs(value[0]) <= 1 / 16
+        assert (value[nodes] >= low - LATENT_STEP / 2).all()
+        assert (value[nodes] <= low + width + LATENT_STEP / 2).all()
+        assert abs(value[0]) <= LATENT_STEP
 
 
 def test_wider_scales_are_refined_earlier_and_likely_thirds_cost_less(grown):
     roots, planes = grown["tree.rank"][:, 0].astype(int), grown["tree.planes"]
-    firsts = [roots[planes == depth].min() for depth in range(1, 6)]
+    firsts = [roots[planes == depth].min() for depth in range(1, DEPTH + 1)]
     assert firsts == sorted(firsts, reverse=True)
     assert roots[0] > roots[-1] + 60
     low, middle, high = grown["tree.frequencies"][0, 0].tolist()
@@ -229,9 +227,9 @@ def test_weights_that_are_whole_already_freeze_without_any_change(seed):
 def test_steps_and_signs_are_those_of_input_and_output():
     conv = random_conv(np.random.default_rng(1), 3, 2, 1)
     x = np.random.default_rng(2).integers(-15, 16, (1, 2, 4, 4)).astype(np.float32)
-    parts = frozen(conv, input_bound=15, input_step=1 / 4, output_step=1 / 16)
-    expected = np.floor(conv(torch.from_numpy(x) / 4).numpy() * 16 + 0.5)
-    assert np.abs(conv2d(x, layer_of(parts, 15, -2047, 2047)) - expected).max() <= 1
+    parts = frozen(conv, input_bound=15, input_step=1 / 4, output_step=LATENT_STEP)
+    expected = np.floor(conv(torch.from_numpy(x) / 4).numpy() / LATENT_STEP + 0.5)
+    assert np.abs(conv2d(x, layer_of(parts, 15, -LATENT_TOP, LATENT_TOP)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("top", [127, 32767])
@@ -306,10 +304,10 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
         at_8, at_16 = texture.context(pixels)
         mean, index = texture.prior(torch.from_numpy(z)[None].float(), at_16)
     known = enhancement.prior(z, prediction, model)
-    assert np.abs(known.mean / 16 - mean[0].numpy()).max() <= 2 / 16
+    assert np.abs(known.mean * LATENT_STEP - mean[0].numpy()).max() <= 2 * LATENT_STEP
     assert np.abs(known.scale - index[0].numpy()).max() <= 1
     node = np.zeros(known.scale.shape, np.uint16)
-    latent = (known.mean + model.trees.value[known.scale, node].astype(int)) / 16
+    latent = (known.mean + model.trees.value[known.scale, node].astype(int)) * LATENT_STEP
     with torch.inference_mode():
         residual = texture.synthesis(torch.from_numpy(latent)[None].float(), at_8, at_16)
     expected = (pixels + residual).clamp(0, 255)[0].permute(1, 2, 0).numpy()
