@@ -16,12 +16,15 @@ import numpy.typing as npt
 from . import exact, weights
 from .entropy import CODE_GROUP, CODE_TOP, code_groups, read_codes, tables
 from .errors import CorruptError, UnsupportedError
-from .exact import ACTIVATION_TOP, Conv2d, Layer, conv2d
+from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .geometry import Geometry
 from .rans import Decoder, Table, encode
 
 IDENTITY = 256
-APPEARANCE = 128
+APPEARANCE = 256
+APPEARANCE_TOP = 63
+SMALL = 32
+"""Pixels a side of the linear part of a preview."""
 ALIGNED = 1
 GEOMETRY_BYTES = 8
 
@@ -34,8 +37,9 @@ UPSAMPLED = (0, 1, 3)
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """The layers that make previews."""
+    """The layers that make previews: a linear part of the appearance codes, and a correction of both."""
 
+    linear: Layer
     start: Layer
     layers: tuple[Layer, ...]
     finish: Layer
@@ -59,13 +63,15 @@ class BaseModel:
     def generator(self) -> Generator:
         """The generator, its layers proved exact when it is first needed; raises WeightsError."""
         file, layers = self._file, []
-        start = file.layer("start", IDENTITY + APPEARANCE, CODE_TOP, 0, ACTIVATION_TOP, multiple=16)
+        linear = file.layer("linear", APPEARANCE, APPEARANCE_TOP, 0, 255, outputs=3 * SMALL**2)
+        bound = np.repeat([CODE_TOP, APPEARANCE_TOP], [IDENTITY, APPEARANCE])
+        start = file.layer("start", IDENTITY + APPEARANCE, bound, 0, ACTIVATION_TOP, multiple=16)
         channels = len(start.bias) // 16
         for index in range(5):
             layers.append(file.layer(f"layers.{index}", channels, ACTIVATION_TOP, 0, ACTIVATION_TOP))
             channels = len(layers[-1].bias)
-        finish = file.layer("finish", channels, ACTIVATION_TOP, 0, 255, outputs=12)
-        return Generator(start, tuple(layers), finish)
+        finish = file.layer("finish", channels, ACTIVATION_TOP, -255, 255, outputs=12)
+        return Generator(linear, start, tuple(layers), finish)
 
 
 def load(name: str) -> BaseModel:
@@ -75,14 +81,14 @@ def load(name: str) -> BaseModel:
 
 @cache
 def _load(file: weights.Model) -> BaseModel:
-    def coders(code: str, size: int) -> tuple[Table, ...]:
-        return tables(file.integers(f"{code}.frequencies", (size // CODE_GROUP, 2 * CODE_TOP + 1)), code)
+    def coders(code: str, size: int, top: int) -> tuple[Table, ...]:
+        return tables(file.integers(f"{code}.frequencies", (size // CODE_GROUP, 2 * top + 1)), code)
 
     return BaseModel(
         file.name,
         file.id,
-        coders("identity", IDENTITY),
-        coders("appearance", APPEARANCE),
+        coders("identity", IDENTITY, CODE_TOP),
+        coders("appearance", APPEARANCE, APPEARANCE_TOP),
         file.integers("verdicts", (-1, 2)).astype(np.int64),
         file,
     )
@@ -125,12 +131,12 @@ def decode_faces(payload: bytes, model: BaseModel) -> Faces:
 
 
 def encode_appearance(codes: Codes, model: BaseModel) -> bytes:
-    """Return the payload of the Appearance section from codes (N, 128), -15..15."""
+    """Return the payload of the Appearance section from codes (N, 256), -63..63."""
     return encode(code_groups(codes, model.appearance))
 
 
 def decode_appearance(payload: bytes, count: int, model: BaseModel) -> Codes:
-    """Return the appearance codes int32 (count, 128); raises CorruptError."""
+    """Return the appearance codes int32 (count, 256); raises CorruptError."""
     return _decode_codes(payload, count, model.appearance)
 
 
@@ -156,7 +162,7 @@ def embeddings(identity: Codes) -> npt.NDArray[np.float32]:
 def previews(
     identity: Codes, appearance: Codes, model: BaseModel, convolve: Conv2d = conv2d
 ) -> npt.NDArray[np.uint8]:
-    """Return previews uint8 RGB (N, 64, 64, 3) of identity codes (N, 256) and appearance codes (N, 128)."""
+    """Return previews uint8 RGB (N, 64, 64, 3) of identity codes (N, 256) and appearance codes (N, 256)."""
     codes = np.concatenate([identity, appearance], 1).astype(np.float32)
     if not len(codes):
         return np.empty((0, 64, 64, 3), np.uint8)
@@ -164,5 +170,16 @@ def previews(
     x = exact.linear(codes, generator.start, convolve).reshape(len(codes), -1, 4, 4)
     for index, layer in enumerate(generator.layers):
         x = convolve(exact.upsample2(x) if index in UPSAMPLED else x, layer)
-    pixels = exact.depth_to_space(convolve(x, generator.finish), 2)
+    correction = exact.depth_to_space(convolve(x, generator.finish), 2)
+    small = exact.linear(appearance.astype(np.float32), generator.linear, convolve)
+    pixels = exact.add_clip(doubled(small.reshape(-1, 3, SMALL, SMALL)), correction, 0, 255)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).astype(np.uint8)
+
+
+def doubled(x: Map) -> Map:
+    """Return maps (N, C, H, W) of integers at twice the size, bilinear, halves up; the border repeats."""
+    edged = np.pad(exact.upsample2(x), ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
+    rows = edged[:, :, :-2] + 2 * edged[:, :, 1:-1] + edged[:, :, 2:]
+    total = rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]
+    result: Map = np.floor((total + 8) / 16)
+    return result

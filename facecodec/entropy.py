@@ -43,17 +43,20 @@ def tables(frequencies: Integers, name: str) -> tuple[Table, ...]:
 
 
 def code_groups(codes: Integers, coders: Sequence[Table]) -> list[Group]:
-    """Return the groups of codes (faces, 8 * tables), -15..15; eight dimensions of all faces share one."""
+    """Return the groups of codes (faces, 8 * tables); eight dimensions of all faces share one table.
+
+    A code is its symbol less the middle of the alphabet, whose size is odd.
+    """
     return [
-        (codes[:, CODE_GROUP * g : CODE_GROUP * (g + 1)].ravel() + CODE_TOP, table)
+        (codes[:, CODE_GROUP * g : CODE_GROUP * (g + 1)].ravel() + table.size // 2, table)
         for g, table in enumerate(coders)
     ]
 
 
 def read_codes(take: Callable[[int, Table], Integers], faces: int, coders: Sequence[Table]) -> Integers:
     """Return the codes int32 (faces, 8 * tables) that ``take(count, table)`` gives: undo ``code_groups``."""
-    columns = [take(faces * CODE_GROUP, table).reshape(faces, CODE_GROUP) for table in coders]
-    return np.concatenate(columns, 1) - CODE_TOP
+    columns = [take(faces * CODE_GROUP, t).reshape(faces, CODE_GROUP) - t.size // 2 for t in coders]
+    return np.concatenate(columns, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from facecodec import exact, faces, weights
 from facecodec.errors import WeightsError
 from facecodec.networks.embedding import Trunk
-from facecodec.networks.preview import AppearanceAnalysis
+from facecodec.networks.preview import APPEARANCE_TOP, Appearance
 from facecodec.networks.texture import LATENT, Analysis
 
 Pixels = npt.NDArray[np.uint8]
@@ -33,9 +33,8 @@ class FaceEncoder:
     """Aligned faces to embeddings and codes; ``step`` is the quantisation step of a unit embedding."""
 
     trunk: Trunk
-    appearance: AppearanceAnalysis
+    appearance: Appearance
     step: float
-    order: npt.NDArray[np.int64]
 
     @torch.inference_mode()
     def embed(self, views: Pixels) -> Floats:
@@ -44,20 +43,18 @@ class FaceEncoder:
 
     @torch.inference_mode()
     def codes(self, views: Pixels, wide: Pixels) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return identity codes (N, 256) and appearance codes (N, 128).
+        """Return identity codes (N, 256) and appearance codes (N, 256).
 
         From aligned faces uint8 (N, 112, 112, 3) and wide views uint8 (N, 64, 64, 3).
         """
-        embedding, features = self.trunk(_batch(views))
-        appearance = self.appearance(_batch(wide), features).float().numpy()[:, self.order]
-        return quantised(F.normalize(embedding.float()).numpy() / np.float32(self.step)), quantised(
-            appearance
-        )
+        embedding = F.normalize(self.trunk(_batch(views))[0].float()).numpy()
+        identity = quantised(embedding / np.float32(self.step), CODE_TOP)
+        return identity, quantised(self.appearance(_batch(wide)).numpy(), APPEARANCE_TOP)
 
 
-def quantised(values: Floats) -> npt.NDArray[np.int32]:
-    """Return values rounded half up to codes -15..15."""
-    codes: npt.NDArray[np.int32] = np.clip(np.floor(values + 0.5), -CODE_TOP, CODE_TOP).astype(np.int32)
+def quantised(values: Floats, top: int) -> npt.NDArray[np.int32]:
+    """Return values rounded half up to codes of magnitude ``top`` at most."""
+    codes: npt.NDArray[np.int32] = np.clip(np.floor(values + 0.5), -top, top).astype(np.int32)
     return codes
 
 
@@ -86,7 +83,7 @@ def analyse(analysis: Analysis, picture: Pixels, prediction: Pixels) -> tuple[Fl
         halo=HALO // STRIDE,
         scales=[1, 1],
     )[0]
-    return both[:LATENT], quantised(both[LATENT:, ::4, ::4])
+    return both[:LATENT], quantised(both[LATENT:, ::4, ::4], CODE_TOP)
 
 
 def _blocks(picture: Pixels) -> Pixels:
@@ -124,10 +121,10 @@ def face_encoder(name: str) -> FaceEncoder:
 
 @cache
 def _face_encoder(file: weights.Model) -> FaceEncoder:
-    trunk, appearance = Trunk(), AppearanceAnalysis()
+    trunk, appearance = Trunk(), Appearance()
     _fill(trunk, file, "trunk.")
     _fill(appearance, file, "appearance.")
-    return FaceEncoder(trunk, appearance, float(file["step"][0]), file["order"].astype(np.int64))
+    return FaceEncoder(trunk, appearance, float(file["step"][0]))
 
 
 def texture_analysis(name: str) -> Analysis:

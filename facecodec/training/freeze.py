@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from facecodec.entropy import CODE_GROUP, CODE_TOP
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING
-from facecodec.networks.preview import CODE_STEP
-from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
+from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
+from facecodec.networks.quantised import TOP, frozen, set_rounding
 from facecodec.networks.texture import LATENT_GAIN, LATENT_STEP, LATENT_TOP, Texture
 from facecodec.training import trees
 from facecodec.training.data import open_sets
@@ -47,19 +47,16 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
     cache = runs / "cache"
     pictures = open_sets(data, "train-*", cache)
     identity, appearance = _codes(model, pictures, np.linspace(0, len(pictures) - 1, FACES).astype(int))
-    order = np.argsort(-appearance.std(0), kind="stable")
     generator = model.generator
-    with torch.no_grad():
-        columns = generator.start.weight[:, EMBEDDING:]
-        generator.start.weight[:, EMBEDDING:] = columns[:, torch.from_numpy(order)].clone()
-        assert generator.finish.bias is not None
-        generator.finish.bias += 128 * STEP
+    bound = np.repeat([CODE_TOP, APPEARANCE_TOP], [EMBEDDING, APPEARANCE])
     tensors: Arrays = {
-        "identity.frequencies": code_frequencies(identity),
-        "appearance.frequencies": code_frequencies(appearance[:, order]),
+        "identity.frequencies": code_frequencies(identity, CODE_TOP),
+        "appearance.frequencies": code_frequencies(appearance, APPEARANCE_TOP),
         "verdicts": verdicts(identity),
     }
-    tensors |= named("start", frozen(generator.start, input_bound=CODE_TOP, input_step=CODE_STEP, top=INT8))
+    linear = frozen(generator.linear, input_bound=APPEARANCE_TOP, input_step=1.0, output_step=1.0, top=INT8)
+    tensors |= named("linear", linear)
+    tensors |= named("start", frozen(generator.start, input_bound=bound, input_step=CODE_STEP, top=INT8))
     for index, layer in enumerate(generator.layers):
         assert isinstance(layer, nn.Conv2d)
         tensors |= named(f"layers.{index}", frozen(layer, input_bound=TOP, top=INT8))
@@ -67,8 +64,8 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
     write(weights, f"base-v{version}", tensors)
     halves = {f"trunk.{k}": v for k, v in model.trunk.state_dict().items()}
     halves |= {f"appearance.{k}": v for k, v in model.appearance.state_dict().items()}
-    extra = {"step": np.array([IDENTITY_STEP], np.float32), "order": order.astype(np.int32)}
-    write(weights, f"trunk-v{version}", {**half(halves), **extra})
+    step = {"step": np.array([IDENTITY_STEP], np.float32)}
+    write(weights, f"trunk-v{version}", {**half(halves), **step})
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -111,16 +108,16 @@ def _codes(model: Base, pictures: Any, chosen: np.ndarray) -> tuple[np.ndarray, 
     for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
         pairs = [views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch]
         near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
-        embedding, features = model.trunk(to_batch(near))
-        identities.append(quantised(nn.functional.normalize(embedding).numpy() / np.float32(IDENTITY_STEP)))
-        appearances.append(quantised(model.appearance(to_batch(wide), features).numpy()))
+        embedding = nn.functional.normalize(model.trunk(to_batch(near))[0]).numpy()
+        identities.append(quantised(embedding / np.float32(IDENTITY_STEP), CODE_TOP))
+        appearances.append(quantised(model.appearance(to_batch(wide)).numpy(), APPEARANCE_TOP))
     return np.concatenate(identities), np.concatenate(appearances)
 
 
-def code_frequencies(codes: np.ndarray) -> np.ndarray:
-    """Return frequencies uint16 (D / 8, 31), sum 2^14, of codes (N, D), eight dimensions a row."""
+def code_frequencies(codes: np.ndarray, top: int) -> np.ndarray:
+    """Return frequencies uint16 (D / 8, 2 top + 1), sum 2^14, of codes (N, D), eight dimensions a row."""
     rows = [
-        np.bincount((codes[:, at : at + CODE_GROUP] + CODE_TOP).ravel(), minlength=2 * CODE_TOP + 1)
+        np.bincount((codes[:, at : at + CODE_GROUP] + top).ravel(), minlength=2 * top + 1)
         for at in range(0, codes.shape[1], CODE_GROUP)
     ]
     return np.array([trees.integer_frequencies(row + 0.01, PRECISION) for row in rows], np.uint16)

@@ -1,7 +1,7 @@
 """Train both tasks of the base layer at once: recognition and reconstruction over one trunk.
 
-After TMM 2021, arXiv 2004.10043.  Starts from the trunk of ``fsc train embedding`` and goes on distilling it, through the quantiser too, while
-appearance analysis and generator learn to show the face from the codes alone.
+After TMM 2021, arXiv 2004.10043.  Starts from the trunk of ``fsc train embedding`` and goes on distilling it,
+through the quantiser too; the generator learns to show the face from the codes alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from torch.nn import functional as F
 
 from facecodec import faces
 from facecodec.networks.embedding import Trunk
-from facecodec.networks.preview import APPEARANCE, AppearanceAnalysis, Generator
+from facecodec.networks.preview import APPEARANCE_TOP, Appearance, Generator
 from facecodec.networks.quantised import set_rounding, snapped
-from facecodec.networks.texture import interval_bits
 from facecodec.training import augment
 from facecodec.training.data import Pictures, open_set, open_sets
 from facecodec.training.embedding import Pool, brightened, epochs, loaded, to_batch
@@ -31,33 +30,35 @@ IDENTITY_STEP = 0.09
 CODE_TOP = 15
 APPEARANCE_BITS = 420.0
 PIXEL_WEIGHT = 4.0
+TRUNK_SHARE = 0.25
+"""How much of the preview's gradient reaches the trunk through the identity codes."""
+FITTED = 4000
 LOG_STEPS = 100
 EVALUATE_STEPS = 500
 ROUNDING_FROM = 0.6
 
 
 class Base(nn.Module):
-    """The base layer as trained: trunk, appearance analysis, generator, scales of the appearance codes."""
+    """The base layer as trained: trunk, appearance analysis, generator."""
 
     def __init__(self) -> None:
-        """Make all networks with fresh weights; ``appearance_scale`` is the log-scale of each code."""
+        """Make all networks with fresh weights."""
         super().__init__()
         self.trunk = Trunk()
-        self.appearance = AppearanceAnalysis()
+        self.appearance = Appearance()
         self.generator = Generator()
-        self.appearance_scale = nn.Parameter(torch.zeros(APPEARANCE))
 
-    def forward(self, views: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return unit embedding and its coded twin (N, 256), preview (N, 3, 64, 64) 0..255, appearance bits (N,)."""
-        embedding, features = self.trunk(views)
+    def forward(self, views: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return unit embeddings and their coded twins (N, 256), previews.
+
+        Previews are (N, 3, 64, 64), 0..255.
+        """
+        embedding, _ = self.trunk(views)
         embedding = F.normalize(embedding.float())
         identity = snapped(embedding / IDENTITY_STEP, 1.0).clamp(-CODE_TOP, CODE_TOP)
-        appearance = self.appearance(wide, features).float()
-        noisy = appearance + torch.rand_like(appearance) - 0.5 if self.training else appearance.round()
-        bits = interval_bits(noisy, self.appearance_scale.exp(), torch.ones_like(noisy)).sum(1)
-        codes = snapped(appearance, 1.0).clamp(-CODE_TOP, CODE_TOP)
-        preview = self.generator(identity.detach(), codes).float() * 64 + 128
-        return embedding, F.normalize(identity), preview, bits
+        codes = snapped(self.appearance(wide), 1.0).clamp(-APPEARANCE_TOP, APPEARANCE_TOP)
+        shown = identity.detach().lerp(identity, TRUNK_SHARE)
+        return embedding, F.normalize(identity), self.generator(shown, codes)
 
 
 class WidePool(Pool):
@@ -90,11 +91,15 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     }
     model.trunk.load_state_dict(start)
     run = Run(runs / "preview", model, minutes=minutes, rate=RATE, weight_decay=0.02)
+    if not run.step:
+        known = wide_views(pool.pictures, cache / "wide-train.npy")
+        model.appearance.fit(to_batch(known[:: len(known) // FITTED + 1]), APPEARANCE_BITS)
+        model.generator.start_from(model.appearance)
+        run.averaged.load_state_dict(model.state_dict())
     torch.manual_seed(run.step * 16 + run.worker)
     rng = np.random.default_rng([run.step, run.worker])
     order = epochs(rng, len(pool.views), BATCH)
     validation = validation_views(open_set(data, "val", cache), cache)
-    price = 1e-3
     for step in run.steps():
         rows = next(order)
         views, targets = pool.batch(rows)
@@ -103,17 +108,13 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         set_rounding(model, run.progress > ROUNDING_FROM)
         model.train()
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, coded, preview, bits = model(brightened(rng, views), wide)
+            embedding, coded, preview = model(brightened(rng, views), wide)
         distance = (embedding - targets).square().sum(1).mean()
         coarse = (coded - targets).square().sum(1).mean()
         relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
         error = ((preview - wide) / 64).square().mean()
-        rate = bits.mean()
-        run.descend(distance + coarse + 4 * relation + PIXEL_WEIGHT * error + price * rate / 100, clip=5.0)
-        price *= float(np.exp(0.02 * np.clip(rate.item() / APPEARANCE_BITS - 1, -1, 1)))
-        run.note(
-            distance=distance.item(), coarse=coarse.item(), error=error.item(), bits=rate.item(), price=price
-        )
+        run.descend(distance + coarse + 4 * relation + PIXEL_WEIGHT * error, clip=5.0)
+        run.note(distance=distance.item(), coarse=coarse.item(), error=error.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log(
                 **(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {})
@@ -131,11 +132,8 @@ def validation_views(pictures: Pictures, cache: Path) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def evaluate(model: Base, views: Tensor, wide: Tensor) -> dict[str, float]:
-    """Return the mean PSNR of previews against wide views, and estimated bytes of the appearance code."""
+    """Return the mean PSNR of previews against wide views."""
     set_rounding(model, True)
-    _, _, preview, bits = model(views, wide)
+    _, _, preview = model(views, wide)
     error = (preview.clamp(0, 255) - wide).square().mean((1, 2, 3))
-    return {
-        "psnr": round(float((10 * torch.log10(255**2 / error)).mean()), 3),
-        "bytes": round(float(bits.mean()) / 8, 1),
-    }
+    return {"psnr": round(float((10 * torch.log10(255**2 / error)).mean()), 3)}
