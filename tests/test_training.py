@@ -77,6 +77,23 @@ def test_a_finished_run_stays_as_it_is(tmp_path, clock):
     assert all(torch.equal(value, first[key]) for key, value in state(again).items())
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, clock):
+    session = trained(tmp_path, clock, 12, stop=5)
+    before = session.checkpoint.read_bytes()
+
+    def full_disk(tensors, path, metadata):
+        path.write_bytes(before[:100])
+        raise OSError("no space left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "save_file", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            session.save()
+    assert session.checkpoint.read_bytes() == before
+    resumed = Run(tmp_path, network(9), minutes=1, rate=1e-2)
+    assert (resumed.step, resumed.seconds) == (5, 5.0)
+
+
 def test_the_average_follows_the_model(tmp_path, clock):
     session = trained(tmp_path, clock, 30)
     start = network(0).state_dict()
