@@ -58,18 +58,18 @@ class Maker:
         self.base = base_layer.load(BASE)
         self.texture = enhancement.load(TEXTURE)
 
-    def codes(self, count, dimensions, reach=6.0):
-        """Return codes (count, dimensions) that get smaller along the dimensions."""
-        spread = reach * 0.02 ** (np.arange(dimensions) / dimensions)
-        return np.clip(np.round(self.rng.normal(0, spread, (count, dimensions))), -15, 15).astype(int)
+    def codes(self, count, reach=6.0, top=15):
+        """Return codes (count, 256), -top .. top, that get smaller along the dimensions."""
+        spread = reach * 0.02 ** (np.arange(256) / 256)
+        return np.clip(np.round(self.rng.normal(0, spread, (count, 256))), -top, top).astype(int)
 
     def faces(self, places, identity=None):
         """Return the payload of Faces; `places` has a Geometry a face, or None for an aligned picture."""
-        identity = self.codes(len(places), 256) if identity is None else identity
+        identity = self.codes(len(places)) if identity is None else identity
         return base_layer.encode_faces(base_layer.Faces(tuple(places), identity), self.base)
 
     def appearance(self, count, codes=None):
-        codes = self.codes(count, 128) if codes is None else codes
+        codes = self.codes(count, 20.0, 63) if codes is None else codes
         return base_layer.encode_appearance(codes, self.base)
 
     def payloads(self, places=(PLACE,)):
@@ -164,8 +164,8 @@ def valid():
         Geometry(*make.rng.integers(0, 65_536, 2).tolist(), 3, 4096 + face, -face) for face in range(255)
     ]
     many = {
-        FACES: make.faces(crowd, make.codes(255, 256, 0.5)),
-        APPEARANCE: make.appearance(255, make.codes(255, 128, 0.5)),
+        FACES: make.faces(crowd, make.codes(255, 0.5)),
+        APPEARANCE: make.appearance(255, make.codes(255, 0.5)),
     }
     yield "faces-255", "as many faces as there can be", make.write(64, 48, many)
     largest, smallest = Geometry(0, 65_535, 15, 8191, -8191), Geometry(65_535, 0, 0, 0, -1)
@@ -181,7 +181,7 @@ def valid():
     yield "codes-zero", "an embedding of zeros", make.write(40, 30, zero)
     ends = {
         FACES: make.faces([PLACE], make.rng.choice([-15, 15], (1, 256))),
-        APPEARANCE: make.appearance(1, make.rng.choice([-15, 15], (1, 128))),
+        APPEARANCE: make.appearance(1, make.rng.choice([-63, 63], (1, 256))),
     }
     yield "codes-extreme", "codes at both ends, where frequencies are 0", make.write(40, 30, ends)
 
@@ -294,7 +294,7 @@ def valid():
 def examples():
     """Yield the files of the specification's "Worked example"."""
     make = Maker(0)
-    identity, appearance = np.zeros((1, 256), int), np.zeros((1, 128), int)
+    identity, appearance = np.zeros((1, 256), int), np.zeros((1, 256), int)
     identity[0, :3], appearance[0, :2] = (3, -2, 1), (1, -1)
     payloads = {FACES: make.faces([PLACE], identity), APPEARANCE: make.appearance(1, appearance)}
     yield "example-base", "the first file of the worked example", make.write(40, 30, payloads)

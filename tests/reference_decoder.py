@@ -56,7 +56,7 @@ def decode(data, weights):
     width, height, weights_id, sections, result.complete = read_container(data)
     tensors = read_weights(weights, weights_id)
     geometries, identity = read_faces(sections[1], tensors)
-    appearance = np.zeros((len(identity), 128), int)
+    appearance = np.zeros((len(identity), 256), int)
     if 2 in sections:
         appearance = read_codes(sections[2], tensors["appearance.frequencies"], len(identity))
     previews = [preview(np.concatenate(codes), tensors) for codes in zip(identity, appearance, strict=True)]
@@ -260,6 +260,17 @@ def upsample(x):
     return x.repeat(2, 1).repeat(2, 2)
 
 
+def double(x):
+    channels, height, width = x.shape
+    result = np.empty((channels, 2 * height, 2 * width), int)
+    i, j = np.arange(height)[:, None], np.arange(width)
+    for p, q in np.ndindex(2, 2):
+        i2, j2 = np.clip(i + 2 * p - 1, 0, height - 1), np.clip(j + 2 * q - 1, 0, width - 1)
+        total = 9 * x[:, i, j] + 3 * x[:, i2, j] + 3 * x[:, i, j2] + x[:, i2, j2]
+        result[:, p::2, q::2] = (total + 8) >> 4
+    return result
+
+
 # Weights files
 
 
@@ -305,7 +316,7 @@ def read_codes(data, tables, faces):
     for g, table in enumerate(tables):
         c = cumulative(table)
         for face, d in np.ndindex(faces, 8):
-            codes[face, 8 * g + d] = stream.symbol(c) - 15
+            codes[face, 8 * g + d] = stream.symbol(c) - len(table) // 2
     require(not stream.words and stream.s == 0)
     return codes
 
@@ -319,7 +330,9 @@ def preview(codes, tensors):
     x = convolve(tensors, "start", codes[:, None, None], 0, 511).reshape(-1, 4, 4)
     for layer, doubled in enumerate((True, True, False, True, False)):
         x = convolve(tensors, f"layers.{layer}", upsample(x) if doubled else x, 0, 511)
-    return depth_to_space(convolve(tensors, "finish", x, 0, 255), 2).transpose(1, 2, 0)
+    small = convolve(tensors, "linear", codes[256:, None, None], 0, 255).reshape(3, 32, 32)
+    correction = depth_to_space(convolve(tensors, "finish", x, -255, 255), 2)
+    return np.clip(double(small) + correction, 0, 255).transpose(1, 2, 0)
 
 
 # Enhancement layer

@@ -14,19 +14,18 @@ INNER, NODES = 364, 1093
 
 def base(rng):
     """Return the tensors of a small base model."""
-    precisions = [12, 14, 16]
-    spreads = np.geomspace(4, 0.12, 48)
-    rows = [row(31, 15, spread, precisions[i % 3]) for i, spread in enumerate(spreads)]
     tensors = {
-        "identity.frequencies": np.array(rows[:32]),
-        "appearance.frequencies": np.array(rows[16::2]),
+        "identity.frequencies": rows(31, np.geomspace(4, 0.4, 32)),
+        "appearance.frequencies": rows(127, np.geomspace(9, 0.12, 32)),
         "verdicts": np.array([[200_000, 10_000], [300_000, 1_000], [400_000, 100]], np.int32),
     }
-    tensors |= layer(rng, "start", 16 * 3, 384, 1, 1, ACTIVE)
-    widths = [3, 5, 4, 6, 3, 4]
+    kept = rng.random((3 * 32 * 32, 256, 1, 1)) < 1 / np.arange(1, 257)[:, None, None]
+    tensors |= layer(rng, "linear", 3 * 32 * 32, 256, 1, 8, (128, 60), kept)
+    tensors |= layer(rng, "start", 16 * 2, 512, 1, 2, ACTIVE)
+    widths = [2, 5, 4, 6, 3, 4]
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         tensors |= layer(rng, f"layers.{index}", outputs, inputs, 3, 200, ACTIVE)
-    return tensors | layer(rng, "finish", 12, 4, 3, 200, (128, 60))
+    return tensors | layer(rng, "finish", 12, 4, 3, 200, (0, 60))
 
 
 def texture(rng):
@@ -63,6 +62,13 @@ def texture(rng):
     return tensors | trees(rng, planes)
 
 
+def rows(symbols, spreads):
+    """Return Tables around the middle symbol, of all precisions in turn."""
+    precisions = [12, 14, 16]
+    middle = symbols // 2
+    return np.array([row(symbols, middle, spread, precisions[i % 3]) for i, spread in enumerate(spreads)])
+
+
 def row(symbols, centre, spread, precision):
     """Return frequencies around a symbol; on the flanks of a narrow row they are 0."""
     shares = np.exp(-np.abs(np.arange(symbols) - centre) / spread)
@@ -71,10 +77,13 @@ def row(symbols, centre, spread, precision):
     return frequencies.astype(np.uint16)
 
 
-def layer(rng, name, outputs, inputs, kernel, size, aim):
-    """Return a layer whose outputs have about this mean and spread where its inputs have this size."""
+def layer(rng, name, outputs, inputs, kernel, size, aim, kept=True):
+    """Return a layer whose outputs have about this mean and spread where its inputs have this size.
+
+    Weights that are not kept are 0, which makes large layers small files once they are compressed.
+    """
     mean, spread = aim
-    weight = rng.integers(-WEIGHT, WEIGHT + 1, (outputs, inputs, kernel, kernel)).astype(np.int8)
+    weight = rng.integers(-WEIGHT, WEIGHT + 1, (outputs, inputs, kernel, kernel)).astype(np.int8) * kept
     reach = size * np.sqrt((weight.astype(float) ** 2).sum((1, 2, 3)))
     shift = np.maximum(0, np.round(np.log2(reach / spread))).astype(np.uint8)
     bias = np.round((mean + rng.normal(0, spread / 4, outputs)) * 2.0**shift).astype(np.int32)

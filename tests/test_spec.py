@@ -92,7 +92,9 @@ LIMITS = {
     "`shift` of a convolution": (0, exact.MAX_SHIFT),
     "`Face_Count`": (0, 255),
     "`Face_Count * Width * Height`": (0, codec.MAX_FACE_PIXELS),
-    "identity and appearance codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
+    "identity codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
+    "appearance codes": (-base_layer.APPEARANCE_TOP, base_layer.APPEARANCE_TOP),
+    "what `finish` adds to a preview": (-255, 255),
     "activations of all networks": (0, exact.ACTIVATION_TOP),
     "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "latents and their means, in 1/8 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
@@ -278,7 +280,7 @@ def test_tensors_have_the_stated_shapes(title, path):
 def test_layers_have_the_stated_strides_and_ranges():
     base, texture = base_layer.load(BASE), enhancement.load(TEXTURE)
     generator = base.generator
-    layers = {"start": generator.start, "finish": generator.finish}
+    layers = {key: getattr(generator, key) for key in ("linear", "start", "finish")}
     layers |= {f"layers.{index}": layer for index, layer in enumerate(generator.layers)}
     last = len(texture.trees.planes) - 1
     stated = {}
@@ -287,7 +289,7 @@ def test_layers_have_the_stated_strides_and_ranges():
         stated[name(row["Layer"])] = int(row["Stride"]), int(low), int(high)
     made = {key: (layer.stride, layer.lo, layer.hi) for key, layer in (layers | texture.layers).items()}
     assert made == stated
-    after = [row["After"] == "upsampling by 2" for row in layer_rows("Base layer")[1:-1]]
+    after = [row["After"] == "upsampling by 2" for row in layer_rows("Base layer")[2:-1]]
     assert [index in base_layer.UPSAMPLED for index in range(5)] == after
 
 
@@ -299,7 +301,7 @@ def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
     make = weights.Model.layer
 
     def spied(model, layer, inputs, bound, *arguments, **options):
-        bounds[layer] = bound
+        bounds[layer] = np.broadcast_to(bound, inputs).tolist()
         return make(model, layer, inputs, bound, *arguments, **options)
 
     monkeypatch.setattr(weights.Model, "layer", spied)
@@ -307,8 +309,12 @@ def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
     loaded = module._load.__wrapped__(file)
     if module is base_layer:
         assert loaded.generator
-    special = dict(re.findall(r"`([a-z0-9_.]+)`(?:[^`]*?)(?:bound|up\s+to) (\d+)", chapter(title)))
-    expected = {name(row["Layer"]): int(special.get(name(row["Layer"]), 511)) for row in layer_rows(title)}
+    stated = r"`([a-z0-9_.]+)`(?:[^`]*?)(?:bound|up\s+to) (\d+(?: and \d+)*)"
+    special = dict(re.findall(stated, chapter(title)))
+    expected = {}
+    for layer in (name(row["Layer"]) for row in layer_rows(title)):
+        parts = [int(part) for part in special.get(layer, "511").split(" and ")]
+        expected[layer] = np.repeat(parts, len(bounds[layer]) // len(parts)).tolist()
     assert bounds == expected
 
 
@@ -367,7 +373,9 @@ def test_the_worked_example_of_a_base_layer(steps):
         "embedding, 0 .. 2": features.embeddings[0, :3].tolist(),
         "box": features.boxes[0].tolist(),
         "nose tip": features.landmarks[0, 2].tolist(),
+        "`linear`, 0 .. 3": steps["linear"].ravel()[:4].tolist(),
         "`start`, 0 .. 3": steps["start"].ravel()[:4].tolist(),
+        "`finish`, channels 0 .. 3, row 0, column 0": steps["finish"][:4, 0, 0].tolist(),
     }
     found |= {key: pixel(steps["preview"], key) for key in expected if key.startswith("preview")}
     found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}
@@ -410,12 +418,12 @@ def test_the_examples_refer_to_the_bytes_they_name():
 
 def test_what_the_example_says_of_its_first_words():
     data, _ = example("An enhancement")
-    words = data[116:]
+    words = data[156:]
     certain = []
-    for count in (1, 2, 3):
+    for count in (1, 2):
         decoder = rans.EmbeddedDecoder(words[: 4 * count])
         certain.append([decoder.take(1, table).size for table in enhancement.load(TEXTURE).hyper])
-    assert certain == [[0, 0], [1, 0], [1, 1]]
+    assert certain == [[0, 0], [1, 1]]
 
 
 def test_the_members_of_a_vector():
