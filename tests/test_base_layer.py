@@ -7,9 +7,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_exact_torch import torch_settings
+from torch.nn.functional import interpolate
 
 from facecodec import base_layer, weights
 from facecodec.base_layer import (
@@ -62,11 +64,11 @@ def test_an_aligned_face_has_no_geometry(model, seed):
 
 @given(seed=seeds, count=st.integers(0, 5))
 def test_appearances_are_read_as_they_were_written(model, seed, count):
-    appearance = codes(seed, count, 128)
+    appearance = codes(seed, count, 256, 63)
     payload = encode_appearance(appearance, model)
     assert decode_appearance(payload, count, model).tolist() == appearance.tolist()
     with pytest.raises(CorruptError, match="does not end where its last symbol does"):
-        decode_appearance(encode_appearance(codes(seed, count + 1, 128), model), count, model)
+        decode_appearance(encode_appearance(codes(seed, count + 1, 256, 63), model), count, model)
 
 
 def test_faces_that_break_a_rule_are_refused_by_name(model):
@@ -91,12 +93,15 @@ def test_faces_that_break_a_rule_are_refused_by_name(model):
 
 @given(data=st.binary(max_size=90))
 def test_hostile_faces_and_appearances_decode_or_are_refused(model, data):
-    for read in (lambda: decode_faces(data, model).identity, lambda: decode_appearance(data, 1, model)):
+    for read, top in (
+        (lambda: decode_faces(data, model).identity, 15),
+        (lambda: decode_appearance(data, 1, model), 63),
+    ):
         try:
             result = read()
         except FscError:
             continue
-        assert np.abs(result).max(initial=0) <= 15
+        assert np.abs(result).max(initial=0) <= top
 
 
 @given(seeds)
@@ -118,7 +123,7 @@ def digest(array):
 
 
 def test_previews_are_the_same_in_batches_alone_and_in_torch(model):
-    identity, appearance = codes(1, 8, 256), codes(2, 8, 128)
+    identity, appearance = codes(1, 8, 256), codes(2, 8, 256, 63)
     together = previews(identity, appearance, model)
     assert (together.shape, together.dtype) == ((8, 64, 64, 3), np.uint8)
     assert together.std() > 1
@@ -130,14 +135,21 @@ def test_previews_are_the_same_in_batches_alone_and_in_torch(model):
 
 
 def test_both_codes_show_in_the_preview(model):
-    identity, appearance = codes(1, 1, 256, 6), codes(2, 1, 128, 6)
+    identity, appearance = codes(1, 1, 256, 6), codes(2, 1, 256, 6)
     shown = previews(identity, appearance, model)
     assert not np.array_equal(previews(-identity, appearance, model), shown)
     assert not np.array_equal(previews(identity, -appearance, model), shown)
 
 
 def test_without_faces_there_are_no_previews(model):
-    assert previews(np.empty((0, 256)), np.empty((0, 128)), model).shape == (0, 64, 64, 3)
+    assert previews(np.empty((0, 256)), np.empty((0, 256)), model).shape == (0, 64, 64, 3)
+
+
+@given(seed=seeds, height=st.integers(1, 6), width=st.integers(1, 6))
+def test_doubling_is_bilinear_with_halves_up(seed, height, width):
+    small = np.random.default_rng(seed).integers(0, 256, (2, 3, height, width)).astype(np.float32)
+    exact = interpolate(torch.from_numpy(small).double(), scale_factor=2, mode="bilinear").numpy()
+    assert np.array_equal(base_layer.doubled(small), np.floor(exact + 0.5))
 
 
 def test_reading_features_builds_no_generator():
