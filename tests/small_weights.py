@@ -85,7 +85,7 @@ def layer(rng, name, outputs, inputs, kernel, size, aim, kept=True):
     mean, spread = aim
     weight = rng.integers(-WEIGHT, WEIGHT + 1, (outputs, inputs, kernel, kernel)).astype(np.int8) * kept
     reach = size * np.sqrt((weight.astype(float) ** 2).sum((1, 2, 3)))
-    shift = np.maximum(0, np.round(np.log2(reach / spread))).astype(np.uint8)
+    shift = np.round(np.log2(np.maximum(reach, spread) / spread)).astype(np.uint8)
     bias = np.round((mean + rng.normal(0, spread / 4, outputs)) * 2.0**shift).astype(np.int32)
     return {f"{name}.weight": weight, f"{name}.bias": bias, f"{name}.shift": shift}
 
