@@ -31,8 +31,10 @@ LATENT_TOP = 511
 
 @dataclass(frozen=True, eq=False)
 class _Latents:
-    """Everything the enhancement of one picture may code, and what it refines."""
+    """All that the enhancement of a picture may code, and the padded prediction that it refines."""
 
+    height: int
+    width: int
     prediction: Pixels
     hyper: npt.NDArray[Any]
     latent: npt.NDArray[Any]
@@ -46,8 +48,9 @@ class _Latents:
         )
 
     def decoded(self, words: bytes) -> Pixels:
-        """Return the picture that the words decode to."""
-        return enhancement.decode(words, self.prediction, self.model)
+        """Return the picture that the words decode to, a view."""
+        picture = enhancement.refined(words, self.prediction, self.model, known=self.known)
+        return picture[: self.height, : self.width]
 
 
 def encode(
@@ -221,17 +224,16 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
 
     name = weights.newest("texture")
     model = enhancement.load(name)
-    height, width = prediction.shape[:2]
-    base = enhancement.padded(prediction)
-    prediction = base[:height, :width]
+    prediction = enhancement.padded(prediction)
     y, hyper = encoder.analyse(
-        encoder.texture_analysis(_beside(name, "analysis")), enhancement.padded(pixels), base
+        encoder.texture_analysis(_beside(name, "analysis")), enhancement.padded(pixels), prediction
     )
-    known = enhancement.prior(hyper, base, model)
+    known = enhancement.prior(hyper, prediction, model)
     y -= known.mean * np.float32(1 / 8)
     y += np.float32(0.5)
     latent = np.clip(np.floor(y, out=y), -LATENT_TOP, LATENT_TOP, out=y).astype(np.int16)
-    return _Latents(prediction, hyper, latent, known, model)
+    height, width = pixels.shape[:2]
+    return _Latents(height, width, prediction, hyper, latent, known, model)
 
 
 def _shortest(latents: _Latents, reached: Callable[[Pixels], bool], goal: str) -> bytes:

@@ -224,19 +224,31 @@ def decode(words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv
     are words after its last symbol.
     """
     height, width = prediction.shape[:2]
+    picture = refined(words, padded(prediction), model, convolve)
+    return np.ascontiguousarray(picture[:height, :width])
+
+
+def refined(
+    words: bytes,
+    prediction: Pixels,
+    model: TextureModel,
+    convolve: Conv2d = conv2d,
+    known: Prior | None = None,
+) -> Pixels:
+    """Do as ``decode`` for a padded prediction; ``known`` is the prior of its latents where it is at hand."""
     decoder = EmbeddedDecoder(words)
-    shape = hyper_shape(height, width, model)
-    planes: list[Integers] = []
-    for table in model.hyper:
-        planes.append(decoder.take(shape[1] * shape[2], table))
-        if planes[-1].size < shape[1] * shape[2]:
+    height, width = prediction.shape[:2]
+    channels, rows, columns = hyper_shape(height, width, model)
+    hyper = np.empty((channels, rows * columns), np.int8)
+    for plane, table in zip(hyper, model.hyper, strict=True):
+        symbols = decoder.take(plane.size, table)
+        if symbols.size < plane.size:
             return prediction
-    hyper = np.array(planes).reshape(shape) - CODE_TOP
-    base = padded(prediction)
-    known = prior(hyper, base, model, convolve)
+        plane[:] = symbols - CODE_TOP
+    if known is None:
+        known = prior(hyper.reshape(channels, rows, columns), prediction, model, convolve)
     node = model.trees.walk(
         known.scale.ravel(), lambda _, states: decoder.take(states.size, model.trees.coders.pick(states))
     )
     decoder.finish()
-    picture = synthesise(known, node.reshape(known.scale.shape), base, model, convolve)
-    return np.ascontiguousarray(picture[:height, :width])
+    return synthesise(known, node.reshape(known.scale.shape), prediction, model, convolve)

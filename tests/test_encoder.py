@@ -307,11 +307,12 @@ def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):
     assert (whole[0].shape, whole[1].shape) == ((128, 24, 28), (64, 6, 7))
     monkeypatch.setattr(networks, "TILE", 128)
     tiled = networks.analyse(analysis, picture, prediction)
-    assert np.abs(tiled[0] - whole[0]).max() <= 2e-3 * np.abs(whole[0]).max()
+    off = np.abs(tiled[0] - whole[0]).max()
+    assert off < 0.01
     assert (tiled[1] != whole[1]).mean() < 1e-3
     monkeypatch.setattr(networks, "HALO", 0)
     cut = networks.analyse(analysis, picture, prediction)
-    assert np.abs(cut[0] - whole[0]).max() > 2e-2 * np.abs(whole[0]).max()
+    assert np.abs(cut[0] - whole[0]).max() > 10 * off
 
 
 def test_float_weights_of_another_network_are_refused(monkeypatch):

@@ -129,11 +129,11 @@ def broken(array, value):
     ("key", "change", "message"),
     [
         ("layers.2.bias", lambda a: broken(a, 1 << 24), "base-v1 layers.2: channel 5: sums may reach"),
-        ("start.weight", lambda a: broken(a, 1 << 21), "base-v1 start: channel 47: sums may reach"),
+        ("start.weight", lambda a: broken(a, 1 << 21), "base-v1 start: channel 31: sums may reach"),
         ("finish.shift", lambda a: broken(a, 25), "base-v1 finish: channel 11: shift 25"),
         ("layers.1.weight", lambda a: a[:, :-1], "layers.1.weight is"),
         ("finish.weight", lambda a: a[:-1], "finish.weight is"),
-        ("start.weight", lambda a: a[:-1], "start has 47 channels, no multiple of 16"),
+        ("start.weight", lambda a: a[:-1], "start has 31 channels, no multiple of 16"),
         ("layers.0.weight", lambda a: a.astype(np.float32), "layers.0.weight is float32"),
         ("layers.0.weight", lambda a: a[:, :, :2, :2], "base-v1 layers.0: weights of shape"),
     ],
