@@ -14,8 +14,6 @@ from facecodec.networks.texture import LATENT_STEP, SCALES, scale_of
 PRECISION = 14
 FINE = 16
 """Points a step at which a distribution is sampled."""
-REACH = 6.0
-"""Standard deviations that a tree covers at least."""
 PRIOR_COUNT = 200.0
 """How many samples the normal distribution counts for against those seen."""
 RANKS_PER_OCTAVE = 6
@@ -50,13 +48,11 @@ def grow(offsets: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
     frequencies = np.zeros((SCALES, INNER, 3), np.uint16)
     value = np.zeros((SCALES, NODES), np.int16)
     rank = np.full((SCALES, INNER), LEAF, np.uint8)
-    planes = np.zeros(SCALES, np.uint8)
+    planes = np.full(SCALES, DEPTH, np.uint8)
     sigma = scale_of(torch.arange(SCALES, dtype=torch.float64)).numpy()
     steepest = 4 * float(sigma[-1]) ** 2
     for scale in range(SCALES):
-        fitting = [p for p in range(1, DEPTH) if (3**p - 1) // 2 >= REACH * sigma[scale]]
-        depth = planes[scale] = fitting[0] if fitting else DEPTH
-        root = _tree(*_density(offsets[scales == scale], float(sigma[scale]), int(depth)))
+        root = _tree(*_density(offsets[scales == scale], float(sigma[scale]), DEPTH))
         _rank(root, rank[scale], steepest)
         _store(root, frequencies[scale], value[scale])
     return {"tree.frequencies": frequencies, "tree.value": value, "tree.rank": rank, "tree.planes": planes}
