@@ -83,6 +83,8 @@ class Analysis(nn.Module):
         )
         self.basis: Tensor
         self.register_buffer("basis", torch.zeros(LATENT, 3 * BLOCK**2, 1, 1))
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(LATENT, 1, 1))
 
     def forward(self, picture: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """Return y (N, 128, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
@@ -90,7 +92,7 @@ class Analysis(nn.Module):
         with torch.autocast(picture.device.type, enabled=False):
             y = F.conv2d(F.pixel_unshuffle(picture - prediction, BLOCK) / LINEAR_GAIN, self.basis)
         y = y + self.g_a(x).float()
-        return y, self.h_a(torch.asinh(y)).float() * 2
+        return y * self.gain, self.h_a(torch.asinh(y)).float() * 2
 
 
 class Context(nn.Module):
