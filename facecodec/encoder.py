@@ -43,9 +43,7 @@ class _Latents:
 
     def words(self, last_rank: int = LAST_RANK) -> bytes:
         """Return the stream of all refinements up to a rank."""
-        return rans.encode_embedded(
-            enhancement.groups(self.hyper, self.latent, self.known, self.model, last_rank)
-        )
+        return enhancement.encode(self.hyper, self.latent, self.known, self.model, last_rank)
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words decode to, a view."""

@@ -7,6 +7,7 @@ picture.  Networks run in tiles, which bounds memory and changes no value.  Froz
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from . import exact, weights
 from .entropy import CODE_TOP, INNER, NODES, Trees, tables
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
-from .rans import EmbeddedDecoder, Group, Table
+from .rans import EmbeddedDecoder, Group, Table, encode_embedded_reverse
 
 STRIDE = 16
 HYPER_STRIDE = 64
@@ -196,25 +197,21 @@ def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
     return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, ACTIVATION_TOP)
 
 
-def groups(
-    hyper: Integers, latent: Integers, known: Prior, model: TextureModel, last_rank: int
-) -> list[Group]:
-    """Return what the stream codes, in order: the hyper-latent (Z, h, w), then trits of latents up to a rank.
+def encode(hyper: Integers, latent: Integers, known: Prior, model: TextureModel, last_rank: int) -> bytes:
+    """Return the words of the hyper-latent (Z, h, w), -15..15, and of refinements of latents up to a rank.
 
-    ``latent`` (C, h, w) are integers, the offset from the mean in steps, clipped to the range of each tree.
+    ``latent`` (C, 4h, 4w) are integers, the offset from the mean in steps.
     """
-    coded: list[Group] = [
-        (plane.ravel() + CODE_TOP, table) for plane, table in zip(hyper, model.hyper, strict=True)
-    ]
-    flat, trees = latent.ravel(), model.trees
+    trees, scale = model.trees, known.scale.ravel()
+    node = trees.reached(latent.ravel(), scale, last_rank)
 
-    def trits(positions: Integers, states: Integers) -> Integers:
-        chosen = trees.trits(flat[positions], states)
-        coded.append((chosen.astype(np.uint8), trees.coders.pick(states)))
-        return chosen
+    def groups() -> Iterator[Group]:
+        for trits, states in trees.retrace(scale, node):
+            yield trits, trees.coders.pick(states)
+        for plane, table in zip(hyper[::-1], model.hyper[::-1], strict=True):
+            yield plane.ravel() + CODE_TOP, table
 
-    trees.walk(known.scale.ravel(), trits, last_rank)
-    return coded
+    return encode_embedded_reverse(groups())
 
 
 def decode(words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Pixels:
@@ -247,8 +244,9 @@ def refined(
         plane[:] = symbols - CODE_TOP
     if known is None:
         known = prior(hyper.reshape(channels, rows, columns), prediction, model, convolve)
-    node = model.trees.walk(
-        known.scale.ravel(), lambda _, states: decoder.take(states.size, model.trees.coders.pick(states))
+    trees = model.trees
+    node = trees.walk(
+        known.scale.ravel(), lambda states: decoder.take(states.size, trees.coders.pick(states))
     )
     decoder.finish()
     return synthesise(known, node.reshape(known.scale.shape), prediction, model, convolve)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -118,71 +118,107 @@ class Trees:
         padded = np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
         return padded[:, 1:].reshape(-1, 3)
 
+    @cached_property
+    def rank_above(self) -> Integers:
+        """The rank of the parent of each node, uint8 (scales, 1093); that of the root is 255."""
+        above = self.rank.repeat(3, axis=1)
+        return np.pad(above, ((0, 0), (1, 0)), constant_values=LEAF)
+
     def walk(
-        self,
-        scale: npt.NDArray[np.uint8],
-        trits: Callable[[Integers, Integers], Integers],
-        last_rank: int = LEAF - 1,
+        self, scale: npt.NDArray[np.uint8], trits: Callable[[Integers], Integers]
     ) -> npt.NDArray[np.uint16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
 
-        Rank by rank, within a rank by state, within a state by position, ``trits(positions, states)`` gives
-        the trits 0..2 of the latents at ``positions``; fewer than asked end the walk.
+        Rank by rank, within a rank by state, within a state by position, ``trits(states)`` gives the trits
+        0..2 of the next latents; fewer than asked end the walk.
         """
         node = np.zeros(scale.size, np.uint16)
         due = self.rank[:, 0][scale]
         for rank in self.ranks:
-            if rank > last_rank:
-                break
             chosen = np.flatnonzero(due == rank)
             states = scale[chosen] * np.uint16(INNER) + node[chosen]
-            for batch in filter(len, _batches(states)):
-                positions, state = chosen[batch], states[batch]
-                given = trits(positions, state)
-                positions, state = positions[: given.size], state[: given.size]
+            for piece in _pieces(states):
+                batch = _members(states, piece)
+                given = trits(states[batch])
+                positions, state = chosen[batch[: given.size]], states[batch[: given.size]]
                 node[positions] = self.first_child[state] + given
                 due[positions] = self.child_rank[state, given]
                 if given.size < batch.size:
                     return node
         return node
 
-    def trits(self, latents: Integers, states: Integers) -> Integers:
-        """Return the trit 0..2 of each latent at its state; one beyond its tree stays at its edge."""
-        scale, node = np.divmod(states, INNER)
-        return trit_of(latents, self.planes[scale], depth_of(node))
+    def retrace(
+        self, scale: npt.NDArray[np.uint8], node: npt.NDArray[np.uint16]
+    ) -> Iterator[tuple[Integers, Integers]]:
+        """Yield trits and states of a walk that ends at these nodes, flat (n,), the last batch first."""
+        node, due = node.copy(), np.empty(node.size, np.uint8)
+        for part in _slices(node.size):
+            due[part] = self.rank_above[scale[part], node[part]]
+        for rank in reversed(self.ranks):
+            chosen = np.flatnonzero(due == rank)
+            states = (node[chosen] - np.uint16(1)) // np.uint16(3)
+            states += scale[chosen] * np.uint16(INNER)
+            for piece in reversed(_pieces(states)):
+                batch = _members(states, piece)
+                positions, state = chosen[batch], states[batch]
+                yield node[positions] - self.first_child[state], state
+                tree, parent = np.divmod(state, np.uint16(INNER))
+                node[positions] = parent
+                due[positions] = self.rank_above[tree, parent]
+
+    def reached(
+        self, latents: Integers, scale: npt.NDArray[np.uint8], last_rank: int
+    ) -> npt.NDArray[np.uint16]:
+        """Return the node at which each latent, flat (n,), stands when ranks up to ``last_rank`` are done.
+
+        Latents beyond their tree stay at its edge.
+        """
+        node = np.empty(scale.size, np.uint16)
+        tops = 3 ** self.planes.astype(np.int32) // 2
+        for part in _slices(scale.size):
+            tree, top = scale[part], tops[scale[part]]
+            at = 2 * top + np.clip(latents[part], -top, top)
+            for _ in range(DEPTH if last_rank < self.last_rank else 0):
+                above = self.rank_above[tree, at]
+                at = np.where((above > last_rank) & (above != LEAF), (at - 1) // 3, at)
+            node[part] = at
+        return node
 
 
-def _batches(states: Integers) -> Iterator[Integers]:
-    """Yield the indices that sort states, stably, at most ``BATCH`` at once."""
+_Piece: TypeAlias = tuple[range, slice]
+"""A range of states, and where among many they are looked for."""
+_ANY = range(1 << 16)
+
+
+def _pieces(states: Integers) -> list[_Piece]:
+    """Divide states, in rising order, into pieces with at most ``BATCH`` of them."""
     if states.size <= BATCH:
-        yield np.argsort(states, kind="stable")
-        return
+        return [(_ANY, slice(states.size))] if states.size else []
+    pieces: list[_Piece] = []
     ends = np.cumsum(np.bincount(states))
     first = done = 0
     while done < states.size:
         last = int(np.searchsorted(ends, done + BATCH, "right"))
         if last > first:
-            some = np.flatnonzero((states >= first) & (states < last))
-            yield some[np.argsort(states[some], kind="stable")]
+            pieces.append((range(first, last), slice(states.size)))
         else:
             last = first + 1
-            for start in range(0, states.size, BATCH):
-                yield start + np.flatnonzero(states[start : start + BATCH] == first)
+            pieces += [(range(first, last), part) for part in _slices(states.size)]
         first, done = last, int(ends[last - 1])
+    return pieces
 
 
-def depth_of(node: Integers) -> Integers:
-    """Return how many trits lead to each of these nodes."""
-    return _DEPTHS[node]
+def _members(states: Integers, piece: _Piece) -> Integers:
+    """Return the indices of the states of a piece, by state, then by position."""
+    wanted, where = piece
+    part = states[where]
+    if wanted is _ANY:
+        return np.argsort(part, kind="stable")
+    found = np.flatnonzero((part >= wanted.start) & (part < wanted.stop))
+    members: Integers = found[np.argsort(part[found], kind="stable")] + (where.start or 0)
+    return members
 
 
-def trit_of(latent: Integers, planes: Integers, depth: Integers) -> Integers:
-    """Return the trit 0..2 that latents take after ``depth`` others, at the edge of their tree if beyond."""
-    leaves = _POWERS[planes]
-    leaf = np.clip(latent + leaves // 2, 0, leaves - 1)
-    trit: Integers = leaf // _POWERS[planes - depth - 1] % 3
-    return trit
-
-
-_POWERS = 3 ** np.arange(DEPTH + 1)
-_DEPTHS = np.repeat(np.arange(DEPTH + 1), _POWERS)
+def _slices(size: int) -> Iterator[slice]:
+    for start in range(0, size, BATCH):
+        yield slice(start, min(size, start + BATCH))

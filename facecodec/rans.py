@@ -11,7 +11,7 @@ a checksum has to tell them apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import constriction
@@ -99,7 +99,7 @@ def encode(groups: Sequence[Group]) -> bytes:
     Each group is (symbols, table): (count,) integers in 0 ... table.size - 1, else ValueError.
     Returns whole words, possibly none.
     """
-    return _encode(_AnsCoder(), groups)
+    return _encode(_AnsCoder(), reversed(groups))
 
 
 def encode_embedded(groups: Sequence[Group]) -> bytes:
@@ -108,6 +108,11 @@ def encode_embedded(groups: Sequence[Group]) -> bytes:
     Each group is (symbols, table): (count,) integers in 0 ... table.size - 1, else ValueError.
     Returns whole words, at least two.
     """
+    return encode_embedded_reverse(reversed(groups))
+
+
+def encode_embedded_reverse(groups: Iterable[Group]) -> bytes:
+    """Do as `encode_embedded`, given the last group first: none of them need be there before its turn."""
     return _encode(_AnsCoder(_EMBEDDED_START), groups)
 
 
@@ -183,8 +188,8 @@ def _checked(frequencies: NDArray[np.integer[Any]], dimensions: int) -> NDArray[
     return np.ascontiguousarray(frequencies, np.float64)
 
 
-def _encode(coder: Any, groups: Sequence[Group]) -> bytes:
-    for symbols, table in reversed(groups):
+def _encode(coder: Any, groups: Iterable[Group]) -> bytes:
+    for symbols, table in groups:
         if symbols.size and not 0 <= symbols.min() <= symbols.max() < table.size:
             raise ValueError(f"a symbol is outside its alphabet of {table.size}")
         table._encode(coder, np.ascontiguousarray(symbols, np.int32))

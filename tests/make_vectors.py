@@ -17,7 +17,7 @@ import small_weights
 from safetensors.numpy import save
 
 import facecodec
-from facecodec import base_layer, container, enhancement, rans, residual, weights
+from facecodec import base_layer, container, enhancement, residual, weights
 from facecodec.container import SectionType
 from facecodec.errors import FscError
 from facecodec.geometry import Geometry
@@ -88,7 +88,7 @@ class Maker:
         known = enhancement.prior(hyper, enhancement.padded(prediction), self.texture)
         if latent is None:
             latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
-        return rans.encode_embedded(enhancement.groups(hyper, latent, known, self.texture, last_rank))
+        return enhancement.encode(hyper, latent, known, self.texture, last_rank)
 
     def enhanced(self, width, height, places=(PLACE,), **options):
         """Return the payloads of a file with an enhancement."""

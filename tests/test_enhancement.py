@@ -12,11 +12,10 @@ from samples import noise, waves
 from test_exact_torch import torch_settings
 
 from facecodec import enhancement, weights
-from facecodec.enhancement import decode, groups, hyper_shape, padded, prior, synthesise
+from facecodec.enhancement import decode, encode, hyper_shape, padded, prior, synthesise
 from facecodec.entropy import LEAF
 from facecodec.errors import CorruptError
 from facecodec.networks import exact_torch
-from facecodec.rans import encode_embedded
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,7 @@ def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
     base = padded(prediction)
     hyper, latent = latents(model, *prediction.shape[:2], seed)
     known = prior(hyper, base, model, convolve)
-    flat = latent.ravel()
-    node = model.trees.walk(known.scale.ravel(), lambda at, states: model.trees.trits(flat[at], states))
+    node = model.trees.reached(latent.ravel(), known.scale.ravel(), LEAF - 1)
     return known, synthesise(known, node.reshape(latent.shape), base, model, convolve)
 
 
@@ -73,7 +71,7 @@ def test_the_stream_decodes_to_the_synthesis_of_its_latents(model, height, width
     prediction = waves(height, width, seed)
     hyper, latent = latents(model, height, width, seed)
     known, picture = everything(model, prediction, seed)
-    words = encode_embedded(groups(hyper, latent, known, model, LEAF - 1))
+    words = encode(hyper, latent, known, model, LEAF - 1)
     assert np.array_equal(decode(words, prediction, model), picture[:height, :width])
 
 
@@ -81,13 +79,10 @@ def test_a_stream_that_stops_at_a_rank_decodes_to_the_nodes_reached(model):
     prediction = waves(60, 70)
     hyper, latent = latents(model, 60, 70)
     known = prior(hyper, padded(prediction), model)
-    flat = latent.ravel()
     seen = set()
     for last_rank in model.trees.ranks[:: len(model.trees.ranks) // 5]:
-        node = model.trees.walk(
-            known.scale.ravel(), lambda at, states: model.trees.trits(flat[at], states), last_rank
-        )
-        words = encode_embedded(groups(hyper, latent, known, model, last_rank))
+        node = model.trees.reached(latent.ravel(), known.scale.ravel(), last_rank)
+        words = encode(hyper, latent, known, model, last_rank)
         seen.add(len(words))
         picture = synthesise(known, node.reshape(latent.shape), padded(prediction), model)
         assert np.array_equal(decode(words, prediction, model), picture[:60, :70])
@@ -98,8 +93,8 @@ def test_a_stream_that_ends_in_the_hyper_latent_leaves_the_prediction(model):
     prediction = waves(70, 40)
     hyper, latent = latents(model, 70, 40)
     known = prior(hyper, padded(prediction), model)
-    only = len(encode_embedded(groups(hyper, latent, known, model, -1)))
-    words = encode_embedded(groups(hyper, latent, known, model, LEAF - 1))
+    only = len(encode(hyper, latent, known, model, -1))
+    words = encode(hyper, latent, known, model, LEAF - 1)
     for size in (0, 1, 4, 8, 12, only // 2, only - 12):
         assert np.array_equal(decode(words[:size], prediction, model), prediction)
     assert not np.array_equal(decode(words[: only + 40], prediction, model), prediction)
@@ -109,7 +104,7 @@ def test_words_after_the_last_symbol_are_corrupt(model):
     prediction = waves(20, 30)
     hyper, latent = latents(model, 20, 30)
     known = prior(hyper, padded(prediction), model)
-    words = encode_embedded(groups(hyper, latent, known, model, LEAF - 1))
+    words = encode(hyper, latent, known, model, LEAF - 1)
     with pytest.raises(CorruptError, match="does not end where its last symbol does"):
         decode(words + b"\1\2\3\4", prediction, model)
     with pytest.raises(CorruptError, match="first word"):

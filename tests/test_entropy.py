@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import small_weights
@@ -14,13 +16,11 @@ from facecodec.entropy import (
     MAX_SCALES,
     Trees,
     code_groups,
-    depth_of,
     read_codes,
     tables,
-    trit_of,
 )
 from facecodec.errors import WeightsError
-from facecodec.rans import EmbeddedDecoder, Table, encode, encode_embedded
+from facecodec.rans import EmbeddedDecoder, Table, encode, encode_embedded_reverse
 
 PLANES = np.array([1, 2, 3, 4, 5, 6], np.uint8)
 
@@ -61,44 +61,58 @@ def ordered(scale, latent, last_rank):
     return steps, node
 
 
-@given(latents, st.sampled_from([0, 7, 20, LEAF - 1]))
-def test_a_walk_goes_by_rank_then_scale_then_node_then_position(pairs, last_rank):
-    scale, latent = arrays(pairs)
-    steps = []
+def told(steps):
+    """Return what gives a walk the trits of these steps, one after the other, and the states it asked for."""
+    states, left = [], iter([trit for _, _, trit in steps])
 
-    def trits(positions, states):
-        given = TREES.trits(latent[positions], states)
-        steps.extend(zip(positions.tolist(), states.tolist(), given.tolist(), strict=True))
-        return given
+    def trits(asked):
+        given = [*islice(left, asked.size)]
+        states.extend(asked[: len(given)].tolist())
+        return np.array(given, np.int32)
 
-    node = TREES.walk(scale, trits, last_rank)
-    assert (steps, node.tolist()) == ordered(scale, latent, last_rank)
+    return trits, states
 
 
 @given(latents)
-def test_a_whole_walk_ends_at_the_leaf_of_each_latent(pairs):
+def test_a_walk_goes_by_rank_then_scale_then_node_then_position(pairs):
     scale, latent = arrays(pairs)
-    node = TREES.walk(scale, lambda positions, states: TREES.trits(latent[positions], states))
-    top = (3 ** PLANES[scale].astype(int) - 1) // 2
-    assert node.tolist() == (top + np.clip(latent, -top, top) + top).tolist()
+    steps, node = ordered(scale, latent, LEAF - 1)
+    trits, states = told(steps)
+    assert TREES.walk(scale, trits).tolist() == node
+    assert states == [state for _, state, _ in steps]
 
 
 @given(latents, st.integers(0, 200))
 def test_a_walk_ends_where_it_is_given_fewer_trits_than_it_asks_for(pairs, certain):
     scale, latent = arrays(pairs)
-    steps, _ = ordered(scale, latent, LEAF - 1)
-    left = certain
-
-    def trits(positions, states):
-        nonlocal left
-        given = TREES.trits(latent[positions], states)[:left]
-        left -= given.size
-        return given
-
+    steps = ordered(scale, latent, LEAF - 1)[0][:certain]
     node = [0] * len(scale)
-    for i, state, trit in steps[:certain]:
+    for i, state, trit in steps:
         node[i] = 3 * (state % INNER) + 1 + trit
-    assert TREES.walk(scale, trits).tolist() == node
+    assert TREES.walk(scale, told(steps)[0]).tolist() == node
+
+
+@given(latents, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
+def test_latents_reach_the_node_where_a_walk_up_to_a_rank_leaves_them(pairs, last_rank):
+    scale, latent = arrays(pairs)
+    assert TREES.reached(latent, scale, last_rank).tolist() == ordered(scale, latent, last_rank)[1]
+
+
+@given(latents, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
+def test_a_walk_is_retraced_step_by_step(pairs, last_rank):
+    scale, latent = arrays(pairs)
+    steps, node = ordered(scale, latent, last_rank)
+    batches = [*TREES.retrace(scale, np.array(node, np.uint16))][::-1]
+    assert [trit for trits, _ in batches for trit in trits.tolist()] == [trit for _, _, trit in steps]
+    assert [state for _, states in batches for state in states.tolist()] == [state for _, state, _ in steps]
+
+
+@pytest.mark.parametrize("planes", range(1, DEPTH + 1))
+def test_whole_walks_end_at_the_leaf_of_each_latent(planes):
+    top = (3**planes - 1) // 2
+    latent = np.arange(-top - 3, top + 4)
+    node = TREES.reached(latent, np.full(latent.size, planes - 1, np.uint8), LEAF - 1)
+    assert (node - top).tolist() == [0] * 3 + list(range(3**planes)) + [3**planes - 1] * 3
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
@@ -107,40 +121,32 @@ def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatc
     scale = rng.integers(0, len(PLANES), 300).astype(np.uint8)
     latent = rng.integers(-380, 380, 300)
 
-    def walked():
-        steps = []
+    def both_ways():
+        node = TREES.reached(latent, scale, 40)
+        batches = [*TREES.retrace(scale, node)][::-1]
+        trits, states = (np.concatenate(parts).tolist() for parts in zip(*batches, strict=True))
+        given, asked = told([(None, None, trit) for trit in trits])
+        assert TREES.walk(scale, given).tolist() == node.tolist()
+        assert asked == states
+        return max(len(states) for _, states in batches), node.tolist(), trits, states
 
-        def trits(positions, states):
-            assert positions.size
-            steps.extend(zip(positions.tolist(), states.tolist(), strict=True))
-            sizes.append(positions.size)
-            return TREES.trits(latent[positions], states)
-
-        return steps, TREES.walk(scale, trits).tolist()
-
-    sizes = []
-    at_once = walked()
-    assert max(sizes) > batch
+    largest, *at_once = both_ways()
+    assert largest > batch
     monkeypatch.setattr(entropy, "BATCH", batch)
-    sizes = []
-    assert walked() == at_once
-    assert max(sizes) <= batch
+    smaller, *in_batches = both_ways()
+    assert smaller <= batch
+    assert in_batches == at_once
 
 
-@given(latents)
-def test_what_a_walk_codes_a_walk_decodes(pairs):
+@given(latents, st.sampled_from([10, LEAF - 1]))
+def test_what_is_retraced_into_a_stream_a_walk_reads(pairs, last_rank):
     scale, latent = arrays(pairs)
-    groups = []
-
-    def write(positions, states):
-        given = TREES.trits(latent[positions], states)
-        groups.append((given, TREES.coders.pick(states)))
-        return given
-
-    node = TREES.walk(scale, write)
-    decoder = EmbeddedDecoder(encode_embedded(groups))
-    read = TREES.walk(scale, lambda _, states: decoder.take(states.size, TREES.coders.pick(states)))
+    node = TREES.reached(latent, scale, last_rank)
+    groups = [(trits, TREES.coders.pick(states)) for trits, states in TREES.retrace(scale, node)]
+    decoder = EmbeddedDecoder(encode_embedded_reverse(groups))
+    read = TREES.walk(scale, lambda states: decoder.take(states.size, TREES.coders.pick(states)))
     assert read.tolist() == node.tolist()
+    decoder.finish()
 
 
 def test_each_state_has_the_table_of_its_node():
@@ -154,32 +160,13 @@ def test_each_state_has_the_table_of_its_node():
 
 def test_states_of_the_last_of_as_many_trees_as_there_can_be():
     made = {key: np.repeat(value[-1:], MAX_SCALES, 0) for key, value in tensors().items()}
-    many, latent, seen = Trees.from_integers(**made), np.array([-364, 0, 364]), []
-
-    def trits(positions, states):
-        seen.extend(states.tolist())
-        return many.trits(latent[positions], states)
-
-    assert many.walk(np.full(3, MAX_SCALES - 1, np.uint8), trits).tolist() == [364, 728, 1092]
-    assert sorted(seen)[-1] == MAX_SCALES * INNER - 1 < 1 << 16
-
-
-def test_the_depth_of_a_node_counts_the_trits_that_lead_to_it():
-    nodes = [0]
-    for depth in range(DEPTH + 1):
-        assert depth_of(np.array(nodes)).tolist() == [depth] * len(nodes)
-        nodes = [3 * node + 1 + trit for node in nodes for trit in range(3)]
-
-
-@pytest.mark.parametrize("planes", range(1, DEPTH + 1))
-def test_the_trits_of_a_latent_are_its_ternary_digits(planes):
-    top = (3**planes - 1) // 2
-    latent = np.arange(-top - 3, top + 4)
-    digits = [
-        trit_of(latent, np.full(latent.size, planes), np.full(latent.size, depth)) for depth in range(planes)
-    ]
-    numbers = sum(digit * 3 ** (planes - 1 - depth) for depth, digit in enumerate(digits))
-    assert numbers.tolist() == [0] * 3 + list(range(3**planes)) + [3**planes - 1] * 3
+    many, scale = Trees.from_integers(**made), np.full(3, MAX_SCALES - 1, np.uint8)
+    node = many.reached(np.array([-364, 0, 364]), scale, LEAF - 1)
+    assert node.tolist() == [364, 728, 1092]
+    batches = [*many.retrace(scale, node)][::-1]
+    assert max(int(states.max()) for _, states in batches) == MAX_SCALES * INNER - 1 < 1 << 16
+    trits, _ = told([(None, None, trit) for trits, _ in batches for trit in trits.tolist()])
+    assert many.walk(scale, trits).tolist() == [364, 728, 1092]
 
 
 def test_the_last_rank_is_the_highest_of_an_inner_node():

@@ -13,7 +13,7 @@ from samples import waves
 from torch import nn
 
 from facecodec import enhancement, weights
-from facecodec.entropy import DEPTH, INNER, LEAF, Trees, depth_of
+from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import quantised
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped
@@ -156,7 +156,7 @@ def test_grown_trees_cover_their_scale(grown):
 def test_the_value_of_a_node_lies_in_its_interval(grown):
     for planes, value in zip(grown["tree.planes"].tolist(), grown["tree.value"] * LATENT_STEP, strict=True):
         nodes = np.arange((3 ** (planes + 1) - 1) // 2)
-        depth = depth_of(nodes)
+        depth = np.repeat(np.arange(planes + 1), 3 ** np.arange(planes + 1))
         index = nodes - (3**depth - 1) // 2
         width = 3.0 ** (planes - depth)
         low = index * width - 3**planes / 2
