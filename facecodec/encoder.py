@@ -31,10 +31,8 @@ LATENT_TOP = 511
 
 @dataclass(frozen=True, eq=False)
 class _Latents:
-    """All that the enhancement of a picture may code, and the padded prediction that it refines."""
+    """All that the enhancement of a picture may code, and the prediction that it refines."""
 
-    height: int
-    width: int
     prediction: Pixels
     hyper: npt.NDArray[Any]
     latent: npt.NDArray[Any]
@@ -47,8 +45,7 @@ class _Latents:
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words decode to, a view."""
-        picture = enhancement.refined(words, self.prediction, self.model, known=self.known)
-        return picture[: self.height, : self.width]
+        return enhancement.refined(words, self.prediction, self.model, known=self.known)
 
 
 def encode(
@@ -222,16 +219,13 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
 
     name = weights.newest("texture")
     model = enhancement.load(name)
-    prediction = enhancement.padded(prediction)
-    y, hyper = encoder.analyse(
-        encoder.texture_analysis(_beside(name, "analysis")), enhancement.padded(pixels), prediction
-    )
+    analysis = encoder.texture_analysis(_beside(name, "analysis"))
+    y, hyper = encoder.analyse(analysis, pixels, prediction)
     known = enhancement.prior(hyper, prediction, model)
     y -= known.mean * np.float32(1 / 8)
     y += np.float32(0.5)
     latent = np.clip(np.floor(y, out=y), -LATENT_TOP, LATENT_TOP, out=y).astype(np.int16)
-    height, width = pixels.shape[:2]
-    return _Latents(height, width, prediction, hyper, latent, known, model)
+    return _Latents(prediction, hyper, latent, known, model)
 
 
 def _shortest(latents: _Latents, reached: Callable[[Pixels], bool], goal: str) -> bytes:

@@ -114,27 +114,19 @@ class Prior:
     scale: npt.NDArray[np.uint8]
 
 
-def padded(picture: Pixels) -> Pixels:
-    """Return the picture (H, W, 3) with its last row and column repeated up to multiples of 64."""
-    down, right = (-size % HYPER_STRIDE for size in picture.shape[:2])
-    return np.pad(picture, ((0, down), (0, right), (0, 0)), "edge") if down or right else picture
-
-
 def hyper_shape(height: int, width: int, model: TextureModel) -> tuple[int, int, int]:
     """Return the shape of the hyper-latent of a picture: one sample each 64 x 64 pixels or part of them."""
     return len(model.hyper), -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
 
 
 def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Prior:
-    """Return the prior of the latents from a hyper-latent (Z, h/4, w/4), -15..15, and a padded prediction."""
-    height, width = prediction.shape[:2]
-    blocks = prediction.reshape(height // STRIDE, STRIDE, width // STRIDE, STRIDE, 3).swapaxes(1, 2)
+    """Return the prior of the latents from a hyper-latent (Z, h/4, w/4), -15..15, and a prediction."""
+    each = HYPER_STRIDE // STRIDE
 
-    def tile(z: Integers, window: Integers) -> npt.NDArray[np.int16]:
+    def tile(z: Integers, where: Integers) -> npt.NDArray[np.int16]:
         layers = model.layers
-        rows, columns = window.shape[2:4]
-        colours = window[0].transpose(0, 5, 1, 3, 2, 4).reshape(1, 3, STRIDE * rows, STRIDE * columns)
-        _, at_16 = _context(colours.astype(np.float32), model, convolve)
+        colours = exact.around(prediction, where, STRIDE)
+        _, at_16 = _context(colours, model, convolve)
         x = convolve(z.astype(np.float32), layers["prior.from_64"])
         x = convolve(exact.upsample2(x), layers["prior.from_32"])
         x = convolve(exact.upsample2(x), layers["prior.from_16"])
@@ -144,10 +136,10 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
 
     both = exact.tiled(
         tile,
-        [hyper.astype(np.int8)[None], blocks[None, None]],
+        [hyper.astype(np.int8)[None], exact.places(each * hyper.shape[1], each * hyper.shape[2])],
         tile=TILE // STRIDE,
         halo=model.halo // STRIDE,
-        scales=[HYPER_STRIDE // STRIDE, 1],
+        scales=[each, 1],
     )[0]
     return Prior(both[: model.channels].copy(), both[model.channels :].astype(np.uint8))
 
@@ -155,13 +147,17 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
 def synthesise(
     known: Prior, node: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d
 ) -> Pixels:
-    """Return the padded picture (H, W, 3) from the node that each latent reached and a padded prediction."""
+    """Return the picture (H, W, 3) from the node (C, h, w) that each latent reached and a prediction.
 
-    def tile(mean: Integers, scale: Integers, reached: Integers, window: Integers) -> Integers:
+    H and W are multiples of 64: below and to the right of the prediction, the picture goes on as if it did.
+    """
+    rows, columns = node.shape[1:]
+
+    def tile(mean: Integers, scale: Integers, reached: Integers, where: Integers) -> Integers:
         layers = model.layers
         value = mean + model.trees.value[scale, reached].astype(np.int32)
         latent = np.clip(value, -LATENT_TOP, LATENT_TOP).astype(np.float32)
-        colours = window.astype(np.float32, order="C")
+        colours = exact.around(prediction, where, STRIDE)
         at_8, at_16 = _context(colours, model, convolve)
         x = convolve(latent, layers["synthesis.enter"])
         x = convolve(np.concatenate([x, at_16], 1), layers["synthesis.at_16.0"])
@@ -179,12 +175,12 @@ def synthesise(
 
     result = exact.tiled(
         tile,
-        [known.mean[None], known.scale[None], node[None], prediction.transpose(2, 0, 1)[None]],
+        [known.mean[None], known.scale[None], node[None], exact.places(rows, columns)],
         tile=TILE,
         halo=model.halo,
-        scales=[STRIDE, STRIDE, STRIDE, 1],
+        scales=[STRIDE] * 4,
     )
-    return result.view(np.uint8).reshape(prediction.shape)
+    return result.view(np.uint8).reshape(STRIDE * rows, STRIDE * columns, 3)
 
 
 def _context(picture: Map, model: TextureModel, convolve: Conv2d) -> tuple[Map, Map]:
@@ -220,9 +216,7 @@ def decode(words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv
     A stream that ends inside the hyper-latent leaves the prediction as it is.  Raises CorruptError if there
     are words after its last symbol.
     """
-    height, width = prediction.shape[:2]
-    picture = refined(words, padded(prediction), model, convolve)
-    return np.ascontiguousarray(picture[:height, :width])
+    return np.ascontiguousarray(refined(words, prediction, model, convolve))
 
 
 def refined(
@@ -232,7 +226,7 @@ def refined(
     convolve: Conv2d = conv2d,
     known: Prior | None = None,
 ) -> Pixels:
-    """Do as ``decode`` for a padded prediction; ``known`` is the prior of its latents where it is at hand."""
+    """Do as ``decode``, but return a view; ``known`` is the prior of the latents where it is at hand."""
     decoder = EmbeddedDecoder(words)
     height, width = prediction.shape[:2]
     channels, rows, columns = hyper_shape(height, width, model)
@@ -249,4 +243,5 @@ def refined(
         known.scale.ravel(), lambda states: decoder.take(states.size, trees.coders.pick(states))
     )
     decoder.finish()
-    return synthesise(known, node.reshape(known.scale.shape), prediction, model, convolve)
+    picture = synthesise(known, node.reshape(known.scale.shape), prediction, model, convolve)
+    return picture[:height, :width]

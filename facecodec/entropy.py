@@ -108,21 +108,17 @@ class Trees:
         return self.ranks[-1]
 
     @cached_property
-    def first_child(self) -> Integers:
-        """The first child of the node of each state, uint16."""
-        return np.tile(3 * np.arange(INNER, dtype=np.uint16) + np.uint16(1), len(self.planes))
-
-    @cached_property
-    def child_rank(self) -> Integers:
-        """The ranks of the three children of each state, uint8 (states, 3)."""
-        padded = np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
-        return padded[:, 1:].reshape(-1, 3)
-
-    @cached_property
     def rank_above(self) -> Integers:
         """The rank of the parent of each node, uint8 (scales, 1093); that of the root is 255."""
         above = self.rank.repeat(3, axis=1)
         return np.pad(above, ((0, 0), (1, 0)), constant_values=LEAF)
+
+    @cached_property
+    def steps(self) -> tuple[Integers, Integers]:
+        """Where a trit leads from a state, at index 3 * state + trit: the node, uint16, and its rank, uint8."""
+        padded = np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
+        node = np.tile(np.arange(1, NODES, dtype=np.uint16), len(self.planes))
+        return node, padded[:, 1:].ravel()
 
     def walk(
         self, scale: npt.NDArray[np.uint8], trits: Callable[[Integers], Integers]
@@ -134,15 +130,17 @@ class Trees:
         """
         node = np.zeros(scale.size, np.uint16)
         due = self.rank[:, 0][scale]
+        next_node, next_rank = self.steps
         for rank in self.ranks:
             chosen = np.flatnonzero(due == rank)
             states = scale[chosen] * np.uint16(INNER) + node[chosen]
             for piece in _pieces(states):
                 batch = _members(states, piece)
                 given = trits(states[batch])
-                positions, state = chosen[batch[: given.size]], states[batch[: given.size]]
-                node[positions] = self.first_child[state] + given
-                due[positions] = self.child_rank[state, given]
+                positions = chosen[batch[: given.size]]
+                step = 3 * states[batch[: given.size]].astype(np.intp) + given
+                node[positions] = next_node[step]
+                due[positions] = next_rank[step]
                 if given.size < batch.size:
                     return node
         return node
@@ -161,8 +159,8 @@ class Trees:
             for piece in reversed(_pieces(states)):
                 batch = _members(states, piece)
                 positions, state = chosen[batch], states[batch]
-                yield node[positions] - self.first_child[state], state
                 tree, parent = np.divmod(state, np.uint16(INNER))
+                yield node[positions] - (3 * parent + np.uint16(1)), state
                 node[positions] = parent
                 due[positions] = self.rank_above[tree, parent]
 

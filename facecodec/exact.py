@@ -238,3 +238,23 @@ def tiled(
     if result is None:
         raise ValueError("an empty picture has no tiles")
     return result
+
+
+def places(rows: int, columns: int) -> npt.NDArray[Any]:
+    """Return (1, 1, rows, columns, 2): the row and column of each sample, which tell a tile where it is."""
+    return np.moveaxis(np.indices((rows, columns), np.int32), 0, -1)[None, None]
+
+
+def around(picture: npt.NDArray[np.uint8], where: npt.NDArray[Any], unit: int) -> Map:
+    """Return the part of a picture uint8 (H, W, 3) at a window of `places`, each `unit` x `unit` pixels.
+
+    The result is (1, 3, rows * unit, columns * unit). Beyond the picture its last row and column are repeated.
+    """
+    top, left = (unit * int(start) for start in where[0, 0, 0, 0])
+    height, width = (unit * size for size in where.shape[2:4])
+    part = picture[top : top + height, left : left + width]
+    down, right = height - part.shape[0], width - part.shape[1]
+    if down or right:
+        part = np.pad(part, ((0, down), (0, right), (0, 0)), "edge")
+    result: Map = part.transpose(2, 0, 1)[None].astype(np.float32, order="C")
+    return result

@@ -85,7 +85,7 @@ class Maker:
         shape = enhancement.hyper_shape(height, width, self.texture)
         if hyper is None:
             hyper = np.clip(np.round(self.rng.normal(0, 1, shape)), -15, 15).astype(int)
-        known = enhancement.prior(hyper, enhancement.padded(prediction), self.texture)
+        known = enhancement.prior(hyper, prediction, self.texture)
         if latent is None:
             latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
         return enhancement.encode(hyper, latent, known, self.texture, last_rank)

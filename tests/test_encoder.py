@@ -11,7 +11,7 @@ from PIL import Image
 from samples import noise, portrait, waves
 
 import facecodec
-from facecodec import base_layer, codec, container, encoder, enhancement, faces, geometry, rans, weights
+from facecodec import base_layer, codec, container, encoder, faces, geometry, rans, weights
 from facecodec.container import SectionType
 from facecodec.entropy import code_groups
 from facecodec.errors import FscError, ImageError, NoFaceError, WeightsError
@@ -302,7 +302,7 @@ def test_faces_are_encoded_alike_in_batches_and_alone():
 
 def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):
     analysis = networks.texture_analysis(weights.newest("texture").replace("texture", "analysis"))
-    picture, prediction = enhancement.padded(waves(330, 400)), enhancement.padded(noise(330, 400))
+    picture, prediction = waves(330, 400), noise(330, 400)
     whole = networks.analyse(analysis, picture, prediction)
     assert (whole[0].shape, whole[1].shape) == ((128, 24, 28), (64, 6, 7))
     monkeypatch.setattr(networks, "TILE", 128)

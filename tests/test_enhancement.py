@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from samples import noise, waves
 from test_exact_torch import torch_settings
 
-from facecodec import enhancement, weights
-from facecodec.enhancement import decode, encode, hyper_shape, padded, prior, synthesise
+from facecodec import enhancement, exact, weights
+from facecodec.enhancement import decode, encode, hyper_shape, prior, synthesise
 from facecodec.entropy import LEAF
 from facecodec.errors import CorruptError
 from facecodec.networks import exact_torch
@@ -34,11 +34,10 @@ def latents(model, height, width, seed=0):
 
 def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
     """Return the prior and the fully refined picture of random latents."""
-    base = padded(prediction)
     hyper, latent = latents(model, *prediction.shape[:2], seed)
-    known = prior(hyper, base, model, convolve)
+    known = prior(hyper, prediction, model, convolve)
     node = model.trees.reached(latent.ravel(), known.scale.ravel(), LEAF - 1)
-    return known, synthesise(known, node.reshape(latent.shape), base, model, convolve)
+    return known, synthesise(known, node.reshape(latent.shape), prediction, model, convolve)
 
 
 def digest(*arrays):
@@ -50,19 +49,20 @@ def digests(model, prediction, convolve=enhancement.conv2d):
     return digest(known.mean, known.scale, picture)
 
 
-@given(st.integers(1, 150), st.integers(1, 150))
-def test_pictures_are_padded_with_their_last_row_and_column(height, width):
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(0, 2), st.integers(0, 2))
+def test_pictures_go_on_with_their_last_row_and_column(height, width, top, left):
     picture = noise(height, width)
-    result = padded(picture)
-    rows, columns = np.indices(result.shape[:2])
-    assert [size % 64 for size in result.shape[:2]] == [0, 0]
-    assert all(0 <= size - was < 64 for size, was in zip(result.shape, picture.shape, strict=True))
-    assert np.array_equal(result, picture[rows.clip(0, height - 1), columns.clip(0, width - 1)])
-
-
-def test_a_picture_that_needs_no_padding_is_not_copied():
-    picture = noise(64, 128)
-    assert padded(picture) is picture
+    grid = exact.places(-(-height // 64), -(-width // 64))
+    top, left = min(top, grid.shape[2] - 1), min(left, grid.shape[3] - 1)
+    part = exact.around(picture, grid[:, :, top:, left:], 64)
+    rows, columns = (
+        start + indices
+        for start, indices in zip((64 * top, 64 * left), np.indices(part.shape[2:]), strict=True)
+    )
+    assert (part.dtype, part.flags.c_contiguous) == (np.float32, True)
+    assert np.array_equal(
+        part[0].transpose(1, 2, 0), picture[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+    )
 
 
 @settings(max_examples=6)
@@ -78,13 +78,13 @@ def test_the_stream_decodes_to_the_synthesis_of_its_latents(model, height, width
 def test_a_stream_that_stops_at_a_rank_decodes_to_the_nodes_reached(model):
     prediction = waves(60, 70)
     hyper, latent = latents(model, 60, 70)
-    known = prior(hyper, padded(prediction), model)
+    known = prior(hyper, prediction, model)
     seen = set()
     for last_rank in model.trees.ranks[:: len(model.trees.ranks) // 5]:
         node = model.trees.reached(latent.ravel(), known.scale.ravel(), last_rank)
         words = encode(hyper, latent, known, model, last_rank)
         seen.add(len(words))
-        picture = synthesise(known, node.reshape(latent.shape), padded(prediction), model)
+        picture = synthesise(known, node.reshape(latent.shape), prediction, model)
         assert np.array_equal(decode(words, prediction, model), picture[:60, :70])
     assert len(seen) > 2
 
@@ -92,7 +92,7 @@ def test_a_stream_that_stops_at_a_rank_decodes_to_the_nodes_reached(model):
 def test_a_stream_that_ends_in_the_hyper_latent_leaves_the_prediction(model):
     prediction = waves(70, 40)
     hyper, latent = latents(model, 70, 40)
-    known = prior(hyper, padded(prediction), model)
+    known = prior(hyper, prediction, model)
     only = len(encode(hyper, latent, known, model, -1))
     words = encode(hyper, latent, known, model, LEAF - 1)
     for size in (0, 1, 4, 8, 12, only // 2, only - 12):
@@ -103,7 +103,7 @@ def test_a_stream_that_ends_in_the_hyper_latent_leaves_the_prediction(model):
 def test_words_after_the_last_symbol_are_corrupt(model):
     prediction = waves(20, 30)
     hyper, latent = latents(model, 20, 30)
-    known = prior(hyper, padded(prediction), model)
+    known = prior(hyper, prediction, model)
     words = encode(hyper, latent, known, model, LEAF - 1)
     with pytest.raises(CorruptError, match="does not end where its last symbol does"):
         decode(words + b"\1\2\3\4", prediction, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,37 +68,20 @@ def views(pixels: Pixels, matrices: list[npt.NDArray[np.float64]]) -> tuple[Pixe
 
 @torch.inference_mode()
 def analyse(analysis: Analysis, picture: Pixels, prediction: Pixels) -> tuple[Floats, npt.NDArray[np.int32]]:
-    """Return latents y (128, H/16, W/16) and hyper-latent codes z (64, H/64, W/64) of a padded picture.
+    """Return latents y (128, h, w) and hyper-latent codes z (64, h/4, w/4) of a picture and its prediction.
 
-    Works in tiles; at their seams the latents differ from those of the whole picture by less than a rounding.
+    h and w count 16 pixels, up to whole 64s.  Works in tiles; at their seams the latents differ from those of
+    the whole picture by less than a rounding.
     """
+    rows, columns = (4 * -(-size // 64) for size in picture.shape[:2])
 
-    def tile(*windows: Pixels) -> Floats:
-        y, z = analysis(*(_unblocked(window) for window in windows))
+    def tile(where: npt.NDArray[Any]) -> Floats:
+        y, z = analysis(*(torch.from_numpy(exact.around(p, where, STRIDE)) for p in (picture, prediction)))
         return torch.cat([y, F.interpolate(z, scale_factor=4)], 1).numpy()
 
-    both = exact.tiled(
-        tile,
-        [_blocks(picture), _blocks(prediction)],
-        tile=TILE // STRIDE,
-        halo=HALO // STRIDE,
-        scales=[1, 1],
-    )[0]
+    halo = HALO // STRIDE
+    both = exact.tiled(tile, [exact.places(rows, columns)], tile=TILE // STRIDE, halo=halo, scales=[1])[0]
     return both[:LATENT], quantised(both[LATENT:, ::4, ::4], CODE_TOP)
-
-
-def _blocks(picture: Pixels) -> Pixels:
-    """View a padded picture (H, W, 3) as (1, 1, H/16, W/16) blocks of (16, 16, 3)."""
-    height, width = picture.shape[:2]
-    blocks = picture.reshape(height // STRIDE, STRIDE, width // STRIDE, STRIDE, 3).swapaxes(1, 2)
-    result: Pixels = blocks[None, None]
-    return result
-
-
-def _unblocked(blocks: Pixels) -> Tensor:
-    rows, columns = blocks.shape[2:4]
-    picture = blocks[0].transpose(0, 5, 1, 3, 2, 4).reshape(1, 3, STRIDE * rows, STRIDE * columns)
-    return torch.from_numpy(picture.astype(np.float32))
 
 
 def _batch(views: Pixels) -> Tensor:
