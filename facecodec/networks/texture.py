@@ -19,16 +19,16 @@ from torch.nn import functional as F
 
 from facecodec.networks.quantised import Activation, snapped
 
-LATENT = 128
+LATENT = 192
 HYPER = 64
 SCALES = 48
-SCALE_LOW, SCALE_HIGH = 0.12, 160.0
-LATENT_GAIN = 8.0
-"""y is in units of the finest quantisation step; the networks see y / 8."""
+SCALE_LOW, SCALE_HIGH = 0.12, 320.0
+LATENT_GAIN = 16.0
+"""y is in units of the finest quantisation step; the networks see y / 16."""
 LATENT_STEP = 1 / 8
-LATENT_TOP = 4095
+LATENT_TOP = 8191
 BLOCK = 16
-LINEAR_GAIN = 8.0
+LINEAR_GAIN = 4.0
 """Grey levels, in an orthonormal transform of blocks, that one finest step stands for."""
 HYPER_TOP = 15
 
@@ -76,6 +76,7 @@ class Analysis(nn.Module):
             conv(112, 160, stride=2),
             relu,
             Residual(160, relu),
+            Residual(160, relu),
             conv(160, LATENT, 1, gain=0.02),
         )
         self.h_a = nn.Sequential(
@@ -87,12 +88,12 @@ class Analysis(nn.Module):
         self.register_buffer("gain", torch.ones(LATENT, 1, 1))
 
     def forward(self, picture: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y (N, 128, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
+        """Return y (N, 192, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
         x = F.pixel_unshuffle(torch.cat([picture - prediction, prediction - 128], 1) / 64, 4)
         with torch.autocast(picture.device.type, enabled=False):
             y = F.conv2d(F.pixel_unshuffle(picture - prediction, BLOCK) / LINEAR_GAIN, self.basis)
         y = y + self.g_a(x).float()
-        return y * self.gain, self.h_a(torch.asinh(y)).float() * 2
+        return y * self.gain, self.h_a(torch.asinh(y / 2)).float() * 2
 
 
 class Context(nn.Module):
@@ -124,14 +125,15 @@ class Prior(nn.Module):
         self.mean = conv(160, LATENT, 1, gain=0.02)
         self.scale = conv(160, LATENT, 1, gain=0.02)
         self.activation = Activation()
+        self.refine = Residual(160, self.activation)
         nn.init.constant_(self.scale.bias, 1.5)  # type: ignore[arg-type]
 
     def forward(self, z_hat: Tensor, at_16: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean of y, in steps, and the scale index 0..47, both (N, 128, H/16, W/16)."""
+        """Return the mean of y, in steps, and the scale index 0..47, both (N, 192, H/16, W/16)."""
         x = self.activation(self.from_64(z_hat / 4))
         x = self.activation(self.from_32(F.interpolate(x, scale_factor=2, mode="nearest")))
         x = self.activation(self.from_16(F.interpolate(x, scale_factor=2, mode="nearest")))
-        x = self.activation(self.mix(torch.cat([x, at_16], 1)))
+        x = self.refine(self.activation(self.mix(torch.cat([x, at_16], 1))))
         mean = self.mean(x).float() * LATENT_GAIN
         index = self.scale(x).float() * 16
         if self.activation.rounding:
@@ -148,7 +150,7 @@ class Synthesis(nn.Module):
         super().__init__()
         act = self.activation = Activation()
         self.enter = conv(LATENT, 144, 1)
-        self.at_16 = nn.ModuleList([conv(240, 144), Residual(144, act)])
+        self.at_16 = nn.ModuleList([conv(240, 144), Residual(144, act), Residual(144, act)])
         self.up_8 = conv(144, 4 * 96, 1)
         self.at_8 = nn.ModuleList([conv(144, 96), Residual(96, act)])
         self.up_4 = conv(96, 4 * 48, 1)
@@ -160,7 +162,7 @@ class Synthesis(nn.Module):
         """Return the residual (N, 3, H, W) in grey levels."""
         act = self.activation
         x = act(self.enter(y_hat / LATENT_GAIN))
-        x = self.at_16[1](act(self.at_16[0](torch.cat([x, at_16], 1))))
+        x = self.at_16[2](self.at_16[1](act(self.at_16[0](torch.cat([x, at_16], 1)))))
         x = F.pixel_shuffle(act(self.up_8(x)), 2)
         x = self.at_8[1](act(self.at_8[0](torch.cat([x, at_8], 1))))
         x = F.pixel_shuffle(act(self.up_4(x)), 2)
