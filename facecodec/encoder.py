@@ -25,7 +25,7 @@ APPEARANCE_BYTES = 64
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 LAST_RANK = LEAF - 1
-LATENT_TOP = 511
+LATENT_TOP = 1093
 """Far beyond every tree, so that a wild latent is still a number."""
 
 

@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from . import exact, weights
 from .entropy import CODE_TOP, INNER, NODES, Trees, tables
+from .errors import WeightsError
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .rans import EmbeddedDecoder, Group, Table, encode_embedded_reverse
 
 STRIDE = 16
 HYPER_STRIDE = 64
-LATENT_TOP = 4095
+LATENT_TOP = 8191
 RESIDUAL_TOP = 511
 SHORTCUT_TOP = 2047
 LINEAR_TOP = 1023
@@ -40,6 +41,7 @@ Integers = npt.NDArray[Any]
 class TextureModel:
     """The integers of the enhancement layer: layers by name, tables of the hyper-latent, refinement trees.
 
+    ``top`` int32 (C,): the largest magnitude of the latents of each channel, in 1/8 step.
     ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 64.
     """
 
@@ -48,7 +50,7 @@ class TextureModel:
     layers: dict[str, Layer]
     hyper: tuple[Table, ...]
     trees: Trees
-    channels: int
+    top: npt.NDArray[np.int32]
     halo: int
 
 
@@ -64,13 +66,15 @@ def _load(file: weights.Model) -> TextureModel:
     layers: dict[str, Layer] = {}
     reach = {"context": 0, "prior": 0, "synthesis": 0}
 
-    def add(key: str, grid: int, inputs: int, bound: int, lo: int, hi: int, **shape: int) -> int:
+    def add(key: str, grid: int, inputs: int, bound: int | Integers, lo: int, hi: int, **shape: int) -> int:
         """Add the layer whose input has a sample each ``grid`` pixels; return the number of its channels."""
         layer = layers[key] = file.layer(key, inputs, bound, lo, hi, **shape)
         reach[key.partition(".")[0]] += len(layer.bands) // 2 * grid
         return len(layer.bias)
 
-    def activated(key: str, grid: int, inputs: int, bound: int = ACTIVATION_TOP, **shape: int) -> int:
+    def activated(
+        key: str, grid: int, inputs: int, bound: int | Integers = ACTIVATION_TOP, **shape: int
+    ) -> int:
         return add(key, grid, inputs, bound, 0, ACTIVATION_TOP, **shape)
 
     def residual(key: str, grid: int, width: int) -> None:
@@ -83,17 +87,22 @@ def _load(file: weights.Model) -> TextureModel:
     width = activated("prior.from_32", 32, width)
     width = activated("prior.from_16", 16, width)
     width = activated("prior.mix", 16, width + context_16)
+    residual("prior.refine", 16, width)
     channels = add("prior.mean", 16, width, ACTIVATION_TOP, -LATENT_TOP, LATENT_TOP)
     add("prior.scale", 16, width, ACTIVATION_TOP, 0, len(planes) - 1, outputs=channels)
-    width = activated("synthesis.enter", 16, channels, LATENT_TOP)
+    top = file.integers("latent.top", (channels,))
+    if top.min() < 1 or top.max() > LATENT_TOP:
+        raise WeightsError(f"{file.name}: a magnitude of latents is not in 1..{LATENT_TOP}")
+    width = activated("synthesis.enter", 16, channels, top)
     width = activated("synthesis.at_16.0", 16, width + context_16)
     residual("synthesis.at_16.1", 16, width)
+    residual("synthesis.at_16.2", 16, width)
     width = activated("synthesis.up_8", 16, width, multiple=4) // 4
     width = activated("synthesis.at_8.0", 8, width + context_8)
     residual("synthesis.at_8.1", 8, width)
     width = activated("synthesis.up_4", 8, width, multiple=4) // 4
     residual("synthesis.at_4", 4, width)
-    add("synthesis.linear", 16, channels, LATENT_TOP, -LINEAR_TOP, LINEAR_TOP, outputs=3 * STRIDE**2)
+    add("synthesis.linear", 16, channels, top, -LINEAR_TOP, LINEAR_TOP, outputs=3 * STRIDE**2)
     add("synthesis.finish", 4, width, ACTIVATION_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
     trees = Trees.from_integers(
         file.integers("tree.frequencies", (len(planes), INNER, 3)),
@@ -103,7 +112,7 @@ def _load(file: weights.Model) -> TextureModel:
     )
     farthest = reach["context"] + max(reach["prior"], reach["synthesis"])
     halo = -(-farthest // HYPER_STRIDE) * HYPER_STRIDE
-    return TextureModel(file.name, file.id, layers, hyper, trees, channels, halo)
+    return TextureModel(file.name, file.id, layers, hyper, trees, top.astype(np.int32), halo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +140,7 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
         x = convolve(exact.upsample2(x), layers["prior.from_32"])
         x = convolve(exact.upsample2(x), layers["prior.from_16"])
         x = convolve(np.concatenate([x, at_16], 1), layers["prior.mix"])
+        x = _residual(x, "prior.refine", model, convolve)
         both = [convolve(x, layers["prior.mean"]), convolve(x, layers["prior.scale"])]
         return np.concatenate(both, 1).astype(np.int16)
 
@@ -141,7 +151,7 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
         halo=model.halo // STRIDE,
         scales=[each, 1],
     )[0]
-    return Prior(both[: model.channels].copy(), both[model.channels :].astype(np.uint8))
+    return Prior(both[: len(model.top)].copy(), both[len(model.top) :].astype(np.uint8))
 
 
 def synthesise(
@@ -152,16 +162,18 @@ def synthesise(
     H and W are multiples of 64: below and to the right of the prediction, the picture goes on as if it did.
     """
     rows, columns = node.shape[1:]
+    top = model.top[:, None, None]
 
     def tile(mean: Integers, scale: Integers, reached: Integers, where: Integers) -> Integers:
         layers = model.layers
         value = mean + model.trees.value[scale, reached].astype(np.int32)
-        latent = np.clip(value, -LATENT_TOP, LATENT_TOP).astype(np.float32)
+        latent = np.clip(value, -top, top).astype(np.float32)
         colours = exact.around(prediction, where, STRIDE)
         at_8, at_16 = _context(colours, model, convolve)
         x = convolve(latent, layers["synthesis.enter"])
         x = convolve(np.concatenate([x, at_16], 1), layers["synthesis.at_16.0"])
         x = _residual(x, "synthesis.at_16.1", model, convolve)
+        x = _residual(x, "synthesis.at_16.2", model, convolve)
         x = exact.depth_to_space(convolve(x, layers["synthesis.up_8"]), 2)
         x = convolve(np.concatenate([x, at_8], 1), layers["synthesis.at_8.0"])
         x = _residual(x, "synthesis.at_8.1", model, convolve)

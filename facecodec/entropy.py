@@ -21,10 +21,10 @@ from .rans import Group, Table, Tables
 
 CODE_TOP = 15
 CODE_GROUP = 8
-DEPTH = 6
+DEPTH = 7
 INNER = (3**DEPTH - 1) // 2
 NODES = (3 ** (DEPTH + 1) - 1) // 2
-MAX_SCALES = 128
+MAX_SCALES = (1 << 16) // INNER
 MAX_VALUE = 32_767
 LEAF = 255
 """The rank of a node that is not refined further."""
@@ -63,9 +63,9 @@ def read_codes(take: Callable[[int, Table], Integers], faces: int, coders: Seque
 class Trees:
     """The refinement trees of all scales.
 
-    ``value`` int16 (scales, 1093): what a node stands for, relative to the mean, in 1/8 step.  ``rank`` uint8
-    (scales, 364): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``planes``
-    uint8 (scales,): depth of each tree.  ``coders``: the table of each state; a state is 364 * scale + node.
+    ``value`` int16 (scales, 3280): what a node stands for, relative to the mean, in 1/8 step.  ``rank`` uint8
+    (scales, 1093): when its trit is coded, 255 for a leaf; a child's rank is above its parent's.  ``planes``
+    uint8 (scales,): depth of each tree.  ``coders``: the table of each state; a state is 1093 * scale + node.
     """
 
     value: npt.NDArray[np.int16]
@@ -109,7 +109,7 @@ class Trees:
 
     @cached_property
     def rank_above(self) -> Integers:
-        """The rank of the parent of each node, uint8 (scales, 1093); that of the root is 255."""
+        """The rank of the parent of each node, uint8 (scales, 3280); that of the root is 255."""
         above = self.rank.repeat(3, axis=1)
         return np.pad(above, ((0, 0), (1, 0)), constant_values=LEAF)
 

@@ -353,24 +353,26 @@ def enhance(data, prediction, tensors):
     def layer(name, *inputs, lo=0, hi=511, stride=1):
         return convolve(tensors, name, np.concatenate(inputs), lo, hi, stride)
 
+    def shortcut(name, x):
+        return np.clip(x + layer(f"{name}.second", layer(f"{name}.first", x), lo=-2047, hi=2047), 0, 511)
+
     c8 = layer("context.to_8", space_to_depth(padded.astype(int), 4), stride=2)
     c16 = layer("context.to_16", c8, stride=2)
     x = layer("prior.from_64", z)
     x = layer("prior.from_32", upsample(x))
     x = layer("prior.from_16", upsample(x))
-    x = layer("prior.mix", x, c16)
-    mean = layer("prior.mean", x, lo=-4095, hi=4095)
+    x = shortcut("prior.refine", layer("prior.mix", x, c16))
+    mean = layer("prior.mean", x, lo=-8191, hi=8191)
     scale = layer("prior.scale", x, hi=len(tensors["tree.planes"]) - 1)
 
     node = refine(stream, scale.ravel(), tensors)
     value = tensors["tree.value"].astype(int)[scale.ravel(), node].reshape(scale.shape)
 
-    def shortcut(name, x):
-        return np.clip(x + layer(f"{name}.second", layer(f"{name}.first", x), lo=-2047, hi=2047), 0, 511)
-
-    y = np.clip(mean + value, -4095, 4095)
+    top = tensors["latent.top"].astype(int)[:, None, None]
+    y = np.clip(mean + value, -top, top)
     x = layer("synthesis.enter", y)
     x = shortcut("synthesis.at_16.1", layer("synthesis.at_16.0", x, c16))
+    x = shortcut("synthesis.at_16.2", x)
     x = depth_to_space(layer("synthesis.up_8", x), 2)
     x = shortcut("synthesis.at_8.1", layer("synthesis.at_8.0", x, c8))
     x = depth_to_space(layer("synthesis.up_4", x), 2)
@@ -382,7 +384,7 @@ def enhance(data, prediction, tensors):
 def refine(stream, scale, tensors):
     """Return the node that each latent, in order of channel, row and column, reaches."""
     tables, node = {}, np.zeros(len(scale), int)
-    leaves = np.full((len(tensors["tree.rank"]), 1093 - 364), 255)
+    leaves = np.full((len(tensors["tree.rank"]), 3280 - 1093), 255)
     ranks = np.concatenate([tensors["tree.rank"], leaves], 1)
     for r in range(255):
         for latent in sorted(np.flatnonzero(ranks[scale, node] == r), key=lambda i: (scale[i], node[i])):

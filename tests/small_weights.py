@@ -9,7 +9,7 @@ import numpy as np
 ACTIVE = (150, 150)
 """Mean and spread that random layers aim at, so that both ends of 0 .. 511 are clipped now and then."""
 WEIGHT = 40
-INNER, NODES = 364, 1093
+INNER, NODES = 1093, 3280
 
 
 def base(rng):
@@ -31,7 +31,7 @@ def base(rng):
 def texture(rng):
     """Return the tensors of a small texture model."""
     a, b, c, d, e, f, g, h, i, j, m, z = 5, 6, 4, 7, 5, 6, 8, 7, 4, 6, 3, 2
-    planes = np.array([1, 2, 4, 6], np.uint8)
+    planes = np.array([1, 2, 4, 7], np.uint8)
     shapes = {
         "context.to_8": (a, 48, 3, 130, ACTIVE),
         "context.to_16": (b, a, 3, 200, ACTIVE),
@@ -39,12 +39,16 @@ def texture(rng):
         "prior.from_32": (d, c, 3, 200, ACTIVE),
         "prior.from_16": (e, d, 3, 200, ACTIVE),
         "prior.mix": (f, e + b, 3, 200, ACTIVE),
+        "prior.refine.first": (f, f, 3, 200, ACTIVE),
+        "prior.refine.second": (f, f, 3, 200, (0, 200)),
         "prior.mean": (m, f, 1, 200, (0, 300)),
         "prior.scale": (m, f, 1, 200, (1.5, 1.2)),
         "synthesis.enter": (g, m, 1, 400, ACTIVE),
         "synthesis.at_16.0": (h, g + b, 3, 200, ACTIVE),
         "synthesis.at_16.1.first": (h, h, 3, 200, ACTIVE),
         "synthesis.at_16.1.second": (h, h, 3, 200, (0, 200)),
+        "synthesis.at_16.2.first": (h, h, 3, 200, ACTIVE),
+        "synthesis.at_16.2.second": (h, h, 3, 200, (0, 200)),
         "synthesis.up_8": (4 * i, h, 1, 200, ACTIVE),
         "synthesis.at_8.0": (j, i + a, 3, 200, ACTIVE),
         "synthesis.at_8.1.first": (j, j, 3, 200, ACTIVE),
@@ -58,6 +62,7 @@ def texture(rng):
     tensors = {}
     for name, (outputs, inputs, kernel, size, aim) in shapes.items():
         tensors |= layer(rng, name, outputs, inputs, kernel, size, aim)
+    tensors["latent.top"] = np.array([8191, 3000, 500], np.uint16)
     tensors["hyper.frequencies"] = np.array([row(31, 15, spread, 14) for spread in (0.4, 2.0)])
     return tensors | trees(rng, planes)
 

@@ -22,7 +22,7 @@ from facecodec.entropy import (
 from facecodec.errors import WeightsError
 from facecodec.rans import EmbeddedDecoder, Table, encode, encode_embedded_reverse
 
-PLANES = np.array([1, 2, 3, 4, 5, 6], np.uint8)
+PLANES = np.arange(1, DEPTH + 1, dtype=np.uint8)
 
 
 def tensors(seed=0, planes=PLANES):
@@ -32,7 +32,7 @@ def tensors(seed=0, planes=PLANES):
 
 
 TREES = Trees.from_integers(**tensors())
-latents = st.lists(st.tuples(st.integers(0, len(PLANES) - 1), st.integers(-400, 400)), max_size=60)
+latents = st.lists(st.tuples(st.integers(0, len(PLANES) - 1), st.integers(-1200, 1200)), max_size=60)
 
 
 def arrays(pairs):
@@ -119,7 +119,7 @@ def test_whole_walks_end_at_the_leaf_of_each_latent(planes):
 def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatch):
     rng = np.random.default_rng(1)
     scale = rng.integers(0, len(PLANES), 300).astype(np.uint8)
-    latent = rng.integers(-380, 380, 300)
+    latent = rng.integers(-1100, 1100, 300)
 
     def both_ways():
         node = TREES.reached(latent, scale, 40)
@@ -161,12 +161,12 @@ def test_each_state_has_the_table_of_its_node():
 def test_states_of_the_last_of_as_many_trees_as_there_can_be():
     made = {key: np.repeat(value[-1:], MAX_SCALES, 0) for key, value in tensors().items()}
     many, scale = Trees.from_integers(**made), np.full(3, MAX_SCALES - 1, np.uint8)
-    node = many.reached(np.array([-364, 0, 364]), scale, LEAF - 1)
-    assert node.tolist() == [364, 728, 1092]
+    node = many.reached(np.array([-1093, 0, 1093]), scale, LEAF - 1)
+    assert node.tolist() == [1093, 2186, 3279]
     batches = [*many.retrace(scale, node)][::-1]
     assert max(int(states.max()) for _, states in batches) == MAX_SCALES * INNER - 1 < 1 << 16
     trits, _ = told([(None, None, trit) for trits, _ in batches for trit in trits.tolist()])
-    assert many.walk(scale, trits).tolist() == [364, 728, 1092]
+    assert many.walk(scale, trits).tolist() == [1093, 2186, 3279]
 
 
 def test_the_last_rank_is_the_highest_of_an_inner_node():

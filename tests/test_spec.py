@@ -98,7 +98,7 @@ LIMITS = {
     "activations of all networks": (0, exact.ACTIVATION_TOP),
     "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "latents and their means, in 1/8 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
-    "shortcuts of the synthesis": (-enhancement.SHORTCUT_TOP, enhancement.SHORTCUT_TOP),
+    "shortcuts of prior and synthesis": (-enhancement.SHORTCUT_TOP, enhancement.SHORTCUT_TOP),
     "what `synthesis.finish` adds to a prediction": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
     "what `synthesis.linear` adds to a prediction": (-enhancement.LINEAR_TOP, enhancement.LINEAR_TOP),
     "trees": (1, entropy.MAX_SCALES),

@@ -17,7 +17,7 @@ from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import quantised
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped
-from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, SCALES, Texture, scale_of
+from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, Texture, scale_of
 from facecodec.training import freeze, run, trees
 from facecodec.training.run import Run
 
@@ -304,7 +304,8 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     save_file(stored, tmp_path / "texture" / "checkpoint.safetensors")
     counts = np.ones(31)
     hyper = np.array([trees.integer_frequencies(counts, 14)] * 64, np.uint16)
-    monkeypatch.setattr(freeze, "_texture_tables", lambda *_: {"hyper.frequencies": hyper, **grown})
+    top = np.geomspace(LATENT_TOP, 100, LATENT).astype(np.uint16)
+    monkeypatch.setattr(freeze, "_texture_tables", lambda *_: {"hyper.frequencies": hyper, "latent.top": top, **grown})
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     assert (weights.newest("texture"), weights.newest("analysis")) == ("texture-v3", "analysis-v3")

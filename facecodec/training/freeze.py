@@ -40,6 +40,8 @@ CROP_BATCHES = 60
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 INT8 = 127
 WIDER = 2.0
+ROOM = 2.0
+"""How far latents may go, against the farthest seen in training."""
 
 
 def freeze_detector(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -90,20 +92,19 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     tensors |= named("context.to_8", frozen(context.to_8, input_bound=255))
     tensors |= named("context.to_16", frozen(context.to_16, input_bound=TOP))
     tensors |= named("prior.from_64", frozen(prior.from_64, input_bound=CODE_TOP, input_step=1 / 4))
-    for name in ("from_32", "from_16", "mix"):
-        tensors |= named(f"prior.{name}", frozen(getattr(prior, name), input_bound=TOP))
+    for name in ("from_32", "from_16", "mix", "refine.first", "refine.second"):
+        tensors |= named(f"prior.{name}", frozen(prior.get_submodule(name), input_bound=TOP))
     latent_step = LATENT_STEP / LATENT_GAIN
     tensors |= named("prior.mean", frozen(prior.mean, input_bound=TOP, output_step=latent_step))
     tensors |= named("prior.scale", frozen(prior.scale, input_bound=TOP, output_step=1 / 16))
-    tensors |= named(
-        "synthesis.enter", frozen(synthesis.enter, input_bound=LATENT_TOP, input_step=latent_step)
-    )
-    linear = frozen(synthesis.linear, input_bound=LATENT_TOP, input_step=LATENT_STEP, output_step=1.0)
+    tensors |= _texture_tables(model, runs, data)
+    top = tensors["latent.top"]
+    tensors |= named("synthesis.enter", frozen(synthesis.enter, input_bound=top, input_step=latent_step))
+    linear = frozen(synthesis.linear, input_bound=top, input_step=LATENT_STEP, output_step=1.0)
     tensors |= named("synthesis.linear", linear)
     for name, module in synthesis.named_modules():
         if isinstance(module, nn.Conv2d) and name not in ("enter", "linear"):
             tensors |= named(f"synthesis.{name}", frozen(module, input_bound=TOP))
-    tensors |= _texture_tables(model, runs, data)
     write(weights, f"texture-v{version}", tensors)
     write(weights, f"analysis-v{version}", half(model.analysis.state_dict()))
 
@@ -166,7 +167,7 @@ def _texture_tables(model: Texture, runs: Path, data: Path) -> Arrays:
     cache = runs / "cache"
     pictures = open_sets(data, "train-*", cache)
     crops = Crops(pictures, previews(pictures, "train", cache), 7)
-    hyper, offsets, scales = [], [], []
+    hyper, offsets, scales, farthest = [], [], [], []
     for _ in range(CROP_BATCHES):
         picture, prediction = crops.batch(BATCH)
         y, z = model.analysis(picture, prediction)
@@ -175,11 +176,13 @@ def _texture_tables(model: Texture, runs: Path, data: Path) -> Arrays:
         hyper.append(z_hat.transpose(0, 1).flatten(1).int().numpy())
         offsets.append(torch.round(y - mean).flatten().short().numpy())
         scales.append(index.flatten().byte().numpy())
+        farthest.append(y.abs().amax((0, 2, 3)).numpy())
     symbols = np.concatenate(hyper, 1) + CODE_TOP
     counts = [np.bincount(row, minlength=2 * CODE_TOP + 1) + 0.05 for row in symbols]
     frequencies = np.array([trees.integer_frequencies(row, PRECISION) for row in counts], np.uint16)
     grown = trees.grow(np.concatenate(offsets), np.concatenate(scales))
-    return {"hyper.frequencies": frequencies, **grown}
+    top = np.ceil(ROOM * np.max(farthest, 0) / LATENT_STEP).clip(1, LATENT_TOP).astype(np.uint16)
+    return {"hyper.frequencies": frequencies, "latent.top": top, **grown}
 
 
 def averaged(checkpoint: Path) -> dict[str, Tensor]:
