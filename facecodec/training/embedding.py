@@ -7,6 +7,7 @@ arXiv 1412.6550).  The teacher answers once a view; later epochs reuse its answe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,19 +39,21 @@ class Teacher:
 
     def __init__(self, path: Path) -> None:
         """Load the recogniser."""
-        network: torch.nn.Module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            network: torch.nn.Module = torch.jit.load(path)  # type: ignore[no-untyped-call]
         self.network = network.to(torch.bfloat16).eval()
 
     @torch.no_grad()
     def answer(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embeddings (N, E), not normalised, and the features (N, F) that they are a linear function of."""
-        with _LastLinear() as last:
+        """Return raw embeddings (N, E) and the features (N, F) that they are a linear function of."""
+        with _LastLinear() as last:  # type: ignore[no-untyped-call]
             embeddings: Tensor = self.network(views.bfloat16())
         assert last.seen is not None
         return embeddings.float(), last.seen.float()
 
 
-class _LastLinear(TorchDispatchMode):
+class _LastLinear(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Remembers the input of the last linear layer that ran."""
 
     seen: Tensor | None = None
@@ -79,14 +82,12 @@ class Pool:
         self.filled = _array(folder / "filled.npy", np.bool_, (count,))
 
     def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Return views (N, 3, 112, 112) float 0..255, the teacher's embeddings (N, 512) and features (N, 3136)."""
+        """Return views (N, 3, 112, 112), 0..255, teacher's embeddings (N, 512) and features (N, 3136)."""
         missing = rows[~self.filled[rows]]
         if missing.size:
             for row in missing:
                 self.views[row] = self.view(int(row))
-            self.targets[missing], self.features[missing] = self.teacher.answer(
-                to_batch(self.views[missing])
-            )
+            self.targets[missing], self.features[missing] = self.teacher.answer(to_batch(self.views[missing]))
             self.filled[missing] = True
         targets, features = torch.from_numpy(self.targets[rows]), torch.from_numpy(self.features[rows])
         return to_batch(self.views[rows]), targets, features.float()
@@ -124,7 +125,7 @@ def principal_axes(targets: Tensor) -> Tensor:
 
 
 def linear_head(features: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight (E, F) and bias (E) of the least-squares map from features (N, F) to embeddings (N, E)."""
+    """Return weight (E, F) and bias (E,) of the best linear map from features (N, F) to embeddings (N, E)."""
     mean = features.mean(0)
     x, y = (features - mean).double(), (embeddings - embeddings.mean(0)).double()
     ridge = 1e-4 * x.square().mean() * len(x)

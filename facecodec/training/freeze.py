@@ -72,10 +72,10 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
         tensors |= named(f"layers.{index}", frozen(layer, input_bound=TOP, top=INT8))
     tensors |= named("finish", frozen(generator.finish, input_bound=TOP, top=INT8))
     write(weights, f"base-v{version}", tensors)
-    halves = {f"trunk.{k}": v for k, v in model.trunk.state_dict().items()}
-    halves |= {f"appearance.{k}": v for k, v in model.appearance.state_dict().items()}
-    step = {"step": np.array([IDENTITY_STEP], np.float32)}
-    write(weights, f"trunk-v{version}", {**half(halves), **step})
+    encoder = named("trunk", eighths(model.trunk.state_dict()))
+    encoder |= named("appearance", half(model.appearance.state_dict()))
+    encoder["step"] = np.array([IDENTITY_STEP], np.float32)
+    write(weights, f"trunk-v{version}", encoder)
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -196,6 +196,17 @@ def named(name: str, tensors: Arrays) -> Arrays:
 def half(state: dict[str, Tensor]) -> Arrays:
     """Return a state as float16, integers as they are."""
     return {k: (v.half() if v.is_floating_point() else v).numpy() for k, v in state.items()}
+
+
+def eighths(state: dict[str, Tensor]) -> Arrays:
+    """Return a state as ``half`` does, but kernels as int8, each output channel in its own ``KEY.unit``."""
+    kernels = {key: value for key, value in state.items() if value.ndim > 1}
+    tensors = half({key: value for key, value in state.items() if key not in kernels})
+    for key, value in kernels.items():
+        unit = (value.abs().amax(tuple(range(1, value.ndim)), keepdim=True) / INT8).clamp_min(1e-7)
+        tensors[key] = torch.round(value / unit).to(torch.int8).numpy()
+        tensors[f"{key}.unit"] = unit.numpy()
+    return tensors
 
 
 def write(weights: Path, name: str, tensors: Arrays) -> None:

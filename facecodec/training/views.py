@@ -1,4 +1,4 @@
-"""Views of every face: the aligned one, and the wide one that the preview shows; where that lies in the picture."""
+"""Views of every face: the aligned one, and the wide one that the preview is trained to show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def wide_views(pictures: Pictures, path: Path) -> np.ndarray:
     return _views(pictures, path, faces.WIDE_PIXELS, faces.WIDE_EXTENT)
 
 
-def _views(pictures: Pictures, path: Path, size: int, extent: int) -> np.ndarray:
+def _views(pictures: Pictures, path: Path, size: int, extent: float) -> np.ndarray:
     """Cut the views of this size, grey where there is no face, and of this extent in units of the frame."""
     if not path.exists():
         partial = path.with_suffix(".part")
@@ -55,13 +55,11 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
     if not path.exists():
         shown = np.full((len(pictures), faces.WIDE_PIXELS, faces.WIDE_PIXELS, 3), 128, np.uint8)
         chosen = np.array(pictures.with_faces())
+        near = near_views(pictures, cache / f"near-{name}.npy")
+        wide = wide_views(pictures, cache / f"wide-{name}.npy")
         for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
-            pairs = [
-                encoder.views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch
-            ]
-            near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
             with torch.autocast("cpu", torch.bfloat16):
-                identity, appearance = network.codes(near, wide)
+                identity, appearance = network.codes(near[batch], wide[batch])
             shown[batch] = base_layer.previews(identity, appearance, model, exact_torch.conv2d)
         partial = path.with_suffix(".part.npy")
         np.save(partial, shown)
