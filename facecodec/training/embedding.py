@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from facecodec import faces
 from facecodec.networks.embedding import EMBEDDING, FEATURES, Trunk
+from facecodec.networks.quantised import snapped
 from facecodec.training import augment
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
@@ -30,6 +31,8 @@ BLENDED = 0.35
 RATE = 1.5e-3
 RELATION_WEIGHT = 4.0
 FEATURES_WEIGHT = 1.0
+IDENTITY_STEP = 0.09
+CODE_TOP = 15
 FITTED = 9000
 LOG_STEPS = 100
 
@@ -162,12 +165,19 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
             embedding, seen = model(views)
         embedding = F.normalize(embedding.float())
         distance = (embedding - targets).square().sum(1).mean()
+        coarse = (coded(embedding)[1] - targets).square().sum(1).mean()
         relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
         hint = ((seen.float() - features) / spread).square().mean()
-        run.descend(distance + RELATION_WEIGHT * relation + FEATURES_WEIGHT * hint, clip=5.0)
-        run.note(distance=distance.item(), relation=relation.item(), features=hint.item())
+        run.descend(distance + coarse + RELATION_WEIGHT * relation + FEATURES_WEIGHT * hint, clip=5.0)
+        run.note(distance=distance.item(), coarse=coarse.item(), features=hint.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
+
+
+def coded(embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Return identity codes (N, 256) of unit embeddings, and the unit embeddings that they stand for."""
+    codes = snapped(embedding / IDENTITY_STEP, 1.0).clamp(-CODE_TOP, CODE_TOP)
+    return codes, F.normalize(codes)
 
 
 def brightened(rng: np.random.Generator, views: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ from facecodec.networks.texture import (
 )
 from facecodec.training import trees
 from facecodec.training.data import open_sets
-from facecodec.training.preview import IDENTITY_STEP, Base
+from facecodec.training.embedding import IDENTITY_STEP
+from facecodec.training.preview import Base
 from facecodec.training.texture import BATCH, Crops
 from facecodec.training.views import previews
 

@@ -19,7 +19,7 @@ from facecodec.networks.embedding import Trunk
 from facecodec.networks.preview import APPEARANCE_TOP, Appearance, Generator
 from facecodec.networks.quantised import set_rounding, snapped
 from facecodec.training.data import Pictures, open_set, open_sets
-from facecodec.training.embedding import RELATION_WEIGHT, Pool, Teacher, brightened, epochs, to_batch
+from facecodec.training.embedding import RELATION_WEIGHT, Pool, Teacher, brightened, coded, epochs, to_batch
 from facecodec.training.run import Run
 from facecodec.training.views import near_views, wide_views
 
@@ -27,8 +27,6 @@ BATCH = 40
 JUDGED = 16
 """Previews of a batch that the teacher looks at."""
 RATE = 4e-4
-IDENTITY_STEP = 0.09
-CODE_TOP = 15
 APPEARANCE_BITS = 420.0
 PIXEL_WEIGHT = 4.0
 LIKENESS_WEIGHT = 0.5
@@ -57,10 +55,10 @@ class Base(nn.Module):
         """
         embedding, _ = self.trunk(views)
         embedding = F.normalize(embedding.float())
-        identity = snapped(embedding / IDENTITY_STEP, 1.0).clamp(-CODE_TOP, CODE_TOP)
+        identity, decoded = coded(embedding)
         codes = snapped(self.appearance(wide), 1.0).clamp(-APPEARANCE_TOP, APPEARANCE_TOP)
         shown = identity.detach().lerp(identity, TRUNK_SHARE)
-        return embedding, F.normalize(identity), self.generator(shown[-len(wide) :], codes)
+        return embedding, decoded, self.generator(shown[-len(wide) :], codes)
 
 
 def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
@@ -99,10 +97,10 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         places, mirrored = next(shown), rng.choice([-1, 1])
         near, wide = (to_batch(kind[places][:, :, ::mirrored]) for kind in every)
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, coded, preview = model(brightened(rng, torch.cat([views, near])), wide)
-        embedding, coded = embedding[:BATCH], coded[:BATCH]
+            embedding, decoded, preview = model(brightened(rng, torch.cat([views, near])), wide)
+        embedding, decoded = embedding[:BATCH], decoded[:BATCH]
         distance = (embedding - targets).square().sum(1).mean()
-        coarse = (coded - targets).square().sum(1).mean()
+        coarse = (decoded - targets).square().sum(1).mean()
         relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
         error = ((preview - wide) / 64).square().mean()
         unlike = unlikeness(network, preview[:JUDGED], near[:JUDGED], rng)
