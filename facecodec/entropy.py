@@ -115,7 +115,7 @@ class Trees:
 
     @cached_property
     def steps(self) -> tuple[Integers, Integers]:
-        """Where a trit leads from a state, at index 3 * state + trit: the node, uint16, and its rank, uint8."""
+        """Where a trit leads, at index 3 * state + trit: the node, uint16, and its rank, uint8."""
         padded = np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
         node = np.tile(np.arange(1, NODES, dtype=np.uint16), len(self.planes))
         return node, padded[:, 1:].ravel()

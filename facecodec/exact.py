@@ -248,7 +248,7 @@ def places(rows: int, columns: int) -> npt.NDArray[Any]:
 def around(picture: npt.NDArray[np.uint8], where: npt.NDArray[Any], unit: int) -> Map:
     """Return the part of a picture uint8 (H, W, 3) at a window of `places`, each `unit` x `unit` pixels.
 
-    The result is (1, 3, rows * unit, columns * unit). Beyond the picture its last row and column are repeated.
+    The result is (1, 3, rows * unit, columns * unit). Beyond the picture its edge is repeated.
     """
     top, left = (unit * int(start) for start in where[0, 0, 0, 0])
     height, width = (unit * size for size in where.shape[2:4])

@@ -79,7 +79,12 @@ class Model:
 
 def folder() -> Path:
     """Return the folder of the model files: ``$FSC_WEIGHTS``, the installed package's, or the checkout's."""
-    if chosen := os.environ.get("FSC_WEIGHTS"):
+    return _folder(os.environ.get("FSC_WEIGHTS"))
+
+
+@cache
+def _folder(chosen: str | None) -> Path:
+    if chosen:
         return Path(chosen)
     package = Path(__file__).parent
     installed = package / "_weights"

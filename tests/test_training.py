@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,11 @@ from facecodec import enhancement, weights
 from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import quantised
+from facecodec.networks.embedding import Trunk
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped
 from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, Texture, scale_of
-from facecodec.training import freeze, run, trees
+from facecodec.training import augment, freeze, run, trees
+from facecodec.training.embedding import Teacher, linear_head
 from facecodec.training.run import Run
 
 # Runs
@@ -305,7 +308,8 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     counts = np.ones(31)
     hyper = np.array([trees.integer_frequencies(counts, 14)] * 64, np.uint16)
     top = np.geomspace(LATENT_TOP, 100, LATENT).astype(np.uint16)
-    monkeypatch.setattr(freeze, "_texture_tables", lambda *_: {"hyper.frequencies": hyper, "latent.top": top, **grown})
+    tables = {"hyper.frequencies": hyper, "latent.top": top, **grown}
+    monkeypatch.setattr(freeze, "_texture_tables", lambda *_: tables)
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     assert (weights.newest("texture"), weights.newest("analysis")) == ("texture-v3", "analysis-v3")
@@ -342,3 +346,60 @@ def test_a_name_is_never_written_twice_with_other_bytes(tmp_path):
         freeze.write(tmp_path, "base-v1", {"x": np.arange(4)})
     listed = [line.split()[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()]
     assert listed == ["base-v1.safetensors", "base-v2.safetensors"]
+
+
+# Distillation
+
+
+class Recogniser(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3 * 4 * 4, 7)
+        self.last = nn.Linear(7, 5)
+
+    def forward(self, views):
+        return self.last(torch.relu(self.first(views.flatten(1))))
+
+
+def test_a_teacher_tells_what_its_last_layer_sees(tmp_path):
+    torch.manual_seed(0)
+    recogniser, views = Recogniser(), torch.rand(6, 3, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(recogniser).save(tmp_path / "teacher.ts")
+    embeddings, features = Teacher(tmp_path / "teacher.ts").answer(views)
+    assert (embeddings.shape, features.shape) == ((6, 5), (6, 7))
+    assert torch.allclose(recogniser.last(features), embeddings, atol=0.02)
+
+
+def test_the_linear_head_is_what_the_embeddings_follow():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 12, generator=generator)
+    weight, bias = torch.randn(4, 12, generator=generator), torch.randn(4, generator=generator)
+    found = linear_head(features, features @ weight.T + bias)
+    assert torch.allclose(found[0], weight, atol=1e-2)
+    assert torch.allclose(found[1], bias, atol=1e-2)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_blend_lies_between_its_faces(seed):
+    rng = np.random.default_rng(seed)
+    dark, light = np.full((112, 112, 3), 50, np.uint8), np.full((112, 112, 3), 200, np.uint8)
+    blend = augment.blended(rng, dark, light)
+    assert (blend.dtype, blend.shape) == (np.uint8, (112, 112, 3))
+    assert 50 <= blend.min() <= blend.max() <= 200
+    assert 52 < blend.mean() < 198
+
+
+def test_kernels_of_eight_bits_are_loaded_within_half_a_unit(tmp_path):
+    torch.manual_seed(0)
+    trunk = Trunk().eval()
+    freeze.write(tmp_path, "trunk-v1", freeze.named("trunk", freeze.eighths(trunk.state_dict())))
+    stored = load_file(tmp_path / "trunk-v1.safetensors")
+    for key, value in trunk.state_dict().items():
+        if value.ndim > 1:
+            kernel, unit = stored[f"trunk.{key}"], stored[f"trunk.{key}.unit"]
+            assert kernel.dtype == torch.int8
+            assert ((kernel * unit - value).abs() <= 0.51 * unit).all()
+        elif value.is_floating_point():
+            assert stored[f"trunk.{key}"].dtype == torch.float16

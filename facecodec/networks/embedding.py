@@ -1,7 +1,6 @@
-"""The trunk: an aligned face to an embedding and to the features that reconstruction shares.
+"""The trunk: an aligned face to its embedding.
 
-face (3, 112, 112) -> stem 56 -> 28 -> 14 -> 7 -> pooled -> embedding
-                                         \\_______\\-> shared features for the appearance code
+face (3, 112, 112) -> stem 56 -> 28 -> 14 -> 7 -> features (64, 7, 7) -> embedding
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 EMBEDDING = 256
 WIDTHS = (32, 64, 128, 256)
 BLOCKS = (0, 2, 4, 2)
+FEATURES = 64
+"""Channels of the map that the embedding is a linear function of, as in the teacher."""
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -52,18 +53,16 @@ class Trunk(nn.Module):
             )
             inputs = width
         self.stages = nn.ModuleList(stages)
-        self.expand = nn.Sequential(convolution(inputs, 2 * inputs, 1), nn.ReLU(inplace=True))
-        self.pool = nn.Parameter(torch.full((2 * inputs, 7, 7), 1 / 49))
-        self.normalise = nn.BatchNorm1d(2 * inputs)
-        self.embed = nn.Linear(2 * inputs, EMBEDDING)
+        self.gather = nn.Sequential(convolution(inputs, FEATURES, 1), nn.PReLU(FEATURES))
+        self.embed = nn.Linear(FEATURES * 7 * 7, EMBEDDING)
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embedding (N, 256) and shared features (N, 256, 7, 7).
+        """Return embedding (N, 256) and the features (N, 3136) that it is a linear function of.
 
         ``faces`` is float (N, 3, 112, 112), RGB, 0..255.
         """
         x = (faces - 127.5) / 127.5
         for stage in self.stages:
             x = stage(x)
-        pooled = (self.expand(x) * self.pool).sum((2, 3))
-        return self.embed(self.normalise(pooled)), x
+        features = self.gather(x).flatten(1)
+        return self.embed(features), features

@@ -127,9 +127,11 @@ def _fill(model: nn.Module, file: weights.Model, prefix: str) -> None:
     """Load the tensors of a file that begin with ``prefix``, and make the network ready for use."""
     state = {}
     for key, value in file.tensors.items():
-        if key.startswith(prefix):
-            half = value.dtype == np.float16
-            state[key.removeprefix(prefix)] = torch.from_numpy(value.astype(np.float32) if half else value)
+        if key.startswith(prefix) and not key.endswith(".unit"):
+            short = value.dtype in (np.float16, np.int8)
+            tensor = torch.from_numpy(value.astype(np.float32) if short else value)
+            unit = file.tensors.get(f"{key}.unit")
+            state[key.removeprefix(prefix)] = tensor if unit is None else tensor * torch.from_numpy(unit)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -15,7 +15,7 @@ def jittered(
     rng: np.random.Generator, landmarks: npt.NDArray[np.float64], strength: float = 1.0
 ) -> npt.NDArray[np.float64]:
     """Return the frame's similarity (2, 3) with the error of a detector and a random flip, scale and turn."""
-    noise = rng.normal(0, 0.012 * strength * np.linalg.norm(landmarks[0] - landmarks[1]), (5, 2))
+    noise = rng.normal(0, 0.02 * strength * np.linalg.norm(landmarks[0] - landmarks[1]), (5, 2))
     matrix = faces.similarity(landmarks + noise)
     scale = np.exp(rng.normal(0, 0.04 * strength))
     angle = rng.normal(0, 0.05 * strength)
@@ -26,6 +26,20 @@ def jittered(
     shift = rng.normal(0, 1.5 * strength, 2)
     linear = matrix[:, :2] @ turn
     return np.column_stack([linear, matrix[:, :2] @ (centre + shift) + matrix[:, 2] - linear @ centre])
+
+
+def blended(rng: np.random.Generator, view: Pixels, other: Pixels) -> Pixels:
+    """Return two faces as one: faded into each other all over, or across a soft edge."""
+    if rng.random() < 0.5:
+        share = rng.uniform(0.2, 0.8)
+        weight = np.full((faces.FRAME, 1, 1), share)
+    else:
+        angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(-25, 25)
+        y, x = np.mgrid[: faces.FRAME, : faces.FRAME] - (faces.FRAME - 1) / 2
+        edge = x * np.cos(angle) + y * np.sin(angle) - place
+        weight = 1 / (1 + np.exp(-edge / rng.uniform(1, 12)))[..., None]
+    mixed: Pixels = np.round(view * weight + other * (1 - weight)).astype(np.uint8)
+    return mixed
 
 
 def degraded(rng: np.random.Generator, view: Pixels) -> Pixels:

@@ -1,35 +1,78 @@
 """Train the trunk's embedding by distillation: teacher and student see the same augmented faces.
 
-Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of augmented views.  The teacher
-answers once a view; later epochs reuse its answers, which on a CPU halves the cost of a step.
+Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of augmented and blended views.  The
+student also learns the features that the teacher's last linear layer sees (FitNets, Romero et al., ICLR 2015,
+arXiv 1412.6550).  The teacher answers once a view; later epochs reuse its answers.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from facecodec import faces
-from facecodec.networks.embedding import EMBEDDING, Trunk
+from facecodec.networks.embedding import EMBEDDING, FEATURES, Trunk
+from facecodec.networks.quantised import snapped
 from facecodec.training import augment
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
 
 BATCH = 96
-VARIANTS = 3
-RATE = 2e-3
+VARIANTS = 6
+BLENDED = 0.35
+RATE = 1.5e-3
+RELATION_WEIGHT = 4.0
+FEATURES_WEIGHT = 1.0
+IDENTITY_STEP = 0.09
+CODE_TOP = 15
+FITTED = 9000
 LOG_STEPS = 100
 
 
-class Pool:
-    """Augmented 112x112 views with the teacher's embeddings, filled as they are first asked for."""
+class Teacher:
+    """A TorchScript recogniser whose last layer is linear, in bfloat16."""
 
-    def __init__(self, pictures: Pictures, teacher: torch.nn.Module, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
+        """Load the recogniser."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            network: torch.nn.Module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+        self.network = network.to(torch.bfloat16).eval()
+
+    @torch.no_grad()
+    def answer(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Return raw embeddings (N, E) and the features (N, F) that they are a linear function of."""
+        with _LastLinear() as last:  # type: ignore[no-untyped-call]
+            embeddings: Tensor = self.network(views.bfloat16())
+        assert last.seen is not None
+        return embeddings.float(), last.seen.float()
+
+
+class _LastLinear(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers the input of the last linear layer that ran."""
+
+    seen: Tensor | None = None
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Any = None
+    ) -> Any:
+        if operation is torch.ops.aten.addmm.default:
+            self.seen = arguments[1]
+        return operation(*arguments, **(options or {}))
+
+
+class Pool:
+    """Augmented 112x112 views with the teacher's answers, filled as they are first asked for."""
+
+    def __init__(self, pictures: Pictures, teacher: Teacher, folder: Path) -> None:
         """Open or create the pool's files in ``folder``."""
         self.pictures = pictures
         self.teacher = teacher
@@ -38,24 +81,33 @@ class Pool:
         folder.mkdir(parents=True, exist_ok=True)
         self.views = _array(folder / "views.npy", np.uint8, (count, faces.FRAME, faces.FRAME, 3))
         self.targets = _array(folder / "targets.npy", np.float32, (count, 512))
+        self.features = _array(folder / "features.npy", np.float16, (count, FEATURES * 49))
         self.filled = _array(folder / "filled.npy", np.bool_, (count,))
 
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return views (N, 3, 112, 112) float 0..255 and teacher embeddings (N, 512) of unit norm."""
+    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views (N, 3, 112, 112), 0..255, teacher's embeddings (N, 512) and features (N, 3136)."""
         missing = rows[~self.filled[rows]]
         if missing.size:
             for row in missing:
-                variant, which = divmod(int(row), len(self.indices))
-                rng = np.random.default_rng([variant, which])
-                index = self.indices[which]
-                matrix = augment.jittered(rng, self.pictures.landmarks(index))
-                view = faces.crop(self.pictures.picture(index), matrix, faces.FRAME)
-                self.views[row] = augment.degraded(rng, view) if rng.random() < 0.7 else view
-            with torch.no_grad():
-                answer = self.teacher(to_batch(self.views[missing]).bfloat16()).float()
-            self.targets[missing] = F.normalize(answer).numpy()
+                self.views[row] = self.view(int(row))
+            self.targets[missing], self.features[missing] = self.teacher.answer(to_batch(self.views[missing]))
             self.filled[missing] = True
-        return to_batch(self.views[rows]), torch.from_numpy(self.targets[rows])
+        targets, features = torch.from_numpy(self.targets[rows]), torch.from_numpy(self.features[rows])
+        return to_batch(self.views[rows]), targets, features.float()
+
+    def view(self, row: int) -> np.ndarray:
+        """Return one augmented view, uint8 (112, 112, 3); some are blends of two faces."""
+        variant, which = divmod(row, len(self.indices))
+        rng = np.random.default_rng([variant, which])
+        view = self._cut(rng, which)
+        if rng.random() < BLENDED:
+            view = augment.blended(rng, view, self._cut(rng, int(rng.integers(len(self.indices)))))
+        return augment.degraded(rng, view) if rng.random() < 0.7 else view
+
+    def _cut(self, rng: np.random.Generator, which: int) -> np.ndarray:
+        index = self.indices[which]
+        matrix = augment.jittered(rng, self.pictures.landmarks(index))
+        return faces.crop(self.pictures.picture(index), matrix, faces.FRAME)
 
 
 def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -68,12 +120,6 @@ def to_batch(views: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2).float()
 
 
-def loaded(teacher: Path) -> torch.nn.Module:
-    """Return a TorchScript recogniser in bfloat16."""
-    network: torch.nn.Module = torch.jit.load(teacher)  # type: ignore[no-untyped-call]
-    return network.to(torch.bfloat16).eval()
-
-
 def principal_axes(targets: Tensor) -> Tensor:
     """Return the (512, 256) leading principal axes of unit embeddings, by second moment about zero."""
     _, vectors = torch.linalg.eigh(targets.T.double() @ targets.double())
@@ -81,34 +127,57 @@ def principal_axes(targets: Tensor) -> Tensor:
     return axes
 
 
+def linear_head(features: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight (E, F) and bias (E,) of the best linear map from features (N, F) to embeddings (N, E)."""
+    mean = features.mean(0)
+    x, y = (features - mean).double(), (embeddings - embeddings.mean(0)).double()
+    ridge = 1e-4 * x.square().mean() * len(x)
+    weight = torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ y).T.float()
+    return weight, embeddings.mean(0) - weight @ mean
+
+
 def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     """Distil ``teacher`` (TorchScript) into the trunk on the sets ``train-*`` of ``data``."""
     torch.manual_seed(0)
     folder = runs / "embedding"
-    network = loaded(teacher)
-    pool = Pool(open_sets(data, "train-*", runs / "cache"), network, folder / "pool")
+    pool = Pool(open_sets(data, "train-*", runs / "cache"), Teacher(teacher), folder / "pool")
     model = Trunk()
     run = Run(folder, model, minutes=minutes, rate=RATE, weight_decay=0.05)
-    axes_file = folder / "axes.npy"
-    if not axes_file.exists():
-        first = np.arange(0, len(pool.indices), max(1, len(pool.indices) // 4000))
-        np.save(axes_file, principal_axes(pool.batch(first)[1]).numpy())
-    axes = torch.from_numpy(np.load(axes_file))
+    spread_file, axes_file = folder / "spread.npy", folder / "axes.npy"
+    if not spread_file.exists():
+        some = np.array_split(np.arange(0, len(pool.indices), max(1, len(pool.indices) // FITTED)), 100)
+        _, targets, features = (torch.cat(kind) for kind in zip(*map(pool.batch, some), strict=True))
+        if not axes_file.exists():
+            np.save(axes_file, principal_axes(F.normalize(targets)).numpy())
+        axes = torch.from_numpy(np.load(axes_file))
+        weight, bias = linear_head(features, targets @ axes)
+        for trunk in (run.model, run.averaged):
+            trunk.embed.load_state_dict({"weight": weight, "bias": bias})
+        np.save(spread_file, features.std(0).view(FEATURES, 49).mean(1).repeat_interleave(49).numpy())
+    axes, spread = (torch.from_numpy(np.load(file)) for file in (axes_file, spread_file))
     rng = np.random.default_rng([run.step, run.worker])
     order = epochs(rng, len(pool.views), BATCH)
     for step in run.steps():
-        views, targets = pool.batch(next(order))
+        views, targets, features = pool.batch(next(order))
         views, targets = brightened(rng, views), F.normalize(targets @ axes)
         model.train()
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, _ = model(views)
+            embedding, seen = model(views)
         embedding = F.normalize(embedding.float())
         distance = (embedding - targets).square().sum(1).mean()
+        coarse = (coded(embedding)[1] - targets).square().sum(1).mean()
         relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
-        run.descend(distance + 4 * relation, clip=5.0)
-        run.note(distance=distance.item(), relation=relation.item())
+        hint = ((seen.float() - features) / spread).square().mean()
+        run.descend(distance + coarse + RELATION_WEIGHT * relation + FEATURES_WEIGHT * hint, clip=5.0)
+        run.note(distance=distance.item(), coarse=coarse.item(), features=hint.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
+
+
+def coded(embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Return identity codes (N, 256) of unit embeddings, and the unit embeddings that they stand for."""
+    codes = snapped(embedding / IDENTITY_STEP, 1.0).clamp(-CODE_TOP, CODE_TOP)
+    return codes, F.normalize(codes)
 
 
 def brightened(rng: np.random.Generator, views: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ from facecodec.networks.texture import (
 )
 from facecodec.training import trees
 from facecodec.training.data import open_sets
-from facecodec.training.preview import IDENTITY_STEP, Base
+from facecodec.training.embedding import IDENTITY_STEP
+from facecodec.training.preview import Base
 from facecodec.training.texture import BATCH, Crops
 from facecodec.training.views import previews
 
@@ -74,10 +75,10 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
         tensors |= named(f"layers.{index}", frozen(layer, input_bound=TOP, top=INT8))
     tensors |= named("finish", frozen(generator.finish, input_bound=TOP, top=INT8))
     write(weights, f"base-v{version}", tensors)
-    halves = {f"trunk.{k}": v for k, v in model.trunk.state_dict().items()}
-    halves |= {f"appearance.{k}": v for k, v in model.appearance.state_dict().items()}
-    step = {"step": np.array([IDENTITY_STEP], np.float32)}
-    write(weights, f"trunk-v{version}", {**half(halves), **step})
+    encoder = named("trunk", eighths(model.trunk.state_dict()))
+    encoder |= named("appearance", half(model.appearance.state_dict()))
+    encoder["step"] = np.array([IDENTITY_STEP], np.float32)
+    write(weights, f"trunk-v{version}", encoder)
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -92,8 +93,10 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     tensors |= named("context.to_8", frozen(context.to_8, input_bound=255))
     tensors |= named("context.to_16", frozen(context.to_16, input_bound=TOP))
     tensors |= named("prior.from_64", frozen(prior.from_64, input_bound=CODE_TOP, input_step=1 / 4))
-    for name in ("from_32", "from_16", "mix", "refine.first", "refine.second"):
-        tensors |= named(f"prior.{name}", frozen(prior.get_submodule(name), input_bound=TOP))
+    for name in ("from_32", "from_16", "mix"):
+        tensors |= named(f"prior.{name}", frozen(getattr(prior, name), input_bound=TOP))
+    for name in ("first", "second"):
+        tensors |= named(f"prior.refine.{name}", frozen(getattr(prior.refine, name), input_bound=TOP))
     latent_step = LATENT_STEP / LATENT_GAIN
     tensors |= named("prior.mean", frozen(prior.mean, input_bound=TOP, output_step=latent_step))
     tensors |= named("prior.scale", frozen(prior.scale, input_bound=TOP, output_step=1 / 16))
@@ -199,6 +202,17 @@ def named(name: str, tensors: Arrays) -> Arrays:
 def half(state: dict[str, Tensor]) -> Arrays:
     """Return a state as float16, integers as they are."""
     return {k: (v.half() if v.is_floating_point() else v).numpy() for k, v in state.items()}
+
+
+def eighths(state: dict[str, Tensor]) -> Arrays:
+    """Return a state as ``half`` does, but kernels as int8, each output channel in its own ``KEY.unit``."""
+    kernels = {key: value for key, value in state.items() if value.ndim > 1}
+    tensors = half({key: value for key, value in state.items() if key not in kernels})
+    for key, value in kernels.items():
+        unit = (value.abs().amax(tuple(range(1, value.ndim)), keepdim=True) / INT8).clamp_min(1e-7)
+        tensors[key] = torch.round(value / unit).to(torch.int8).numpy()
+        tensors[f"{key}.unit"] = unit.numpy()
+    return tensors
 
 
 def write(weights: Path, name: str, tensors: Arrays) -> None:

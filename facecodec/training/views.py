@@ -1,4 +1,4 @@
-"""Wide 64x64 views of every face: what the preview is trained to show, and where it lies in the picture."""
+"""Views of every face: the aligned one, and the wide one that the preview is trained to show."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from facecodec.networks import encoder, exact_torch
 from facecodec.training.data import Pictures
 
 
+def near_views(pictures: Pictures, path: Path) -> np.ndarray:
+    """Return uint8 (N, 112, 112, 3) aligned faces, the largest of each picture, kept at ``path``."""
+    return _views(pictures, path, faces.FRAME, faces.FRAME)
+
+
 def wide_views(pictures: Pictures, path: Path) -> np.ndarray:
-    """Return uint8 (N, 64, 64, 3) views of each picture's largest face, grey where none, kept at ``path``."""
-    size = faces.WIDE_PIXELS
+    """Return uint8 (N, 64, 64, 3) views of each picture's largest face, kept at ``path``."""
+    return _views(pictures, path, faces.WIDE_PIXELS, faces.WIDE_EXTENT)
+
+
+def _views(pictures: Pictures, path: Path, size: int, extent: float) -> np.ndarray:
+    """Cut the views of this size, grey where there is no face, and of this extent in units of the frame."""
     if not path.exists():
         partial = path.with_suffix(".part")
         views = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(pictures), size, size, 3))
         views[:] = 128
         for index in pictures.with_faces():
             matrix = faces.similarity(pictures.landmarks(index))
-            views[index] = faces.crop(pictures.picture(index), matrix, size, faces.WIDE_EXTENT)
+            views[index] = faces.crop(pictures.picture(index), matrix, size, extent)
         views.flush()
         partial.rename(path)
     return np.asarray(np.load(path, mmap_mode="r"))
@@ -46,13 +55,11 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
     if not path.exists():
         shown = np.full((len(pictures), faces.WIDE_PIXELS, faces.WIDE_PIXELS, 3), 128, np.uint8)
         chosen = np.array(pictures.with_faces())
+        near = near_views(pictures, cache / f"near-{name}.npy")
+        wide = wide_views(pictures, cache / f"wide-{name}.npy")
         for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
-            pairs = [
-                encoder.views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch
-            ]
-            near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
             with torch.autocast("cpu", torch.bfloat16):
-                identity, appearance = network.codes(near, wide)
+                identity, appearance = network.codes(near[batch], wide[batch])
             shown[batch] = base_layer.previews(identity, appearance, model, exact_torch.conv2d)
         partial = path.with_suffix(".part.npy")
         np.save(partial, shown)
