@@ -12,7 +12,7 @@ RUN   := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-project
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test coverage vectors newvectors fuzz bench train evaluate
+.PHONY: help demo check test coverage vectors newvectors exactness fuzz bench train evaluate
 
 help:  ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ vectors: $(STAMP)  ## hold the decoder and the reference decoder against the con
 
 newvectors: $(STAMP)  ## write the conformance vectors that are missing; never one twice
 	$(RUN) tests/make_vectors.py
+
+exactness: $(STAMP)  ## decode 200 pictures of DATA in every way there is, and compare
+	$(RUN) tests/exactness.py $(DATA)/test.jsonl
 
 fuzz: $(STAMP)  ## feed hostile bytes for longer than the tests do
 	$(RUN) -m pytest --hypothesis-profile=fuzz -k "hostile or fuzz or any_bytes"
