@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import exact, weights
+from .container import number_bytes, parse_number
 from .entropy import CODE_GROUP, CODE_TOP, code_groups, read_codes, tables
-from .errors import CorruptError, UnsupportedError
+from .errors import CorruptError, TruncatedError, UnsupportedError
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .geometry import Geometry
 from .rans import Decoder, Table, encode
@@ -126,23 +127,41 @@ def decode_faces(payload: bytes, model: BaseModel) -> Faces:
     )
     return Faces(
         geometries if count != 1 or geometries else (None,),
-        _decode_codes(payload[start:], count, model.identity),
+        _decode_codes(payload[start:], count, model.identity, count * IDENTITY),
     )
 
 
-def encode_appearance(codes: Codes, model: BaseModel) -> bytes:
-    """Return the payload of the Appearance section from codes (N, 256), -63..63."""
-    return encode(code_groups(codes, model.appearance))
+def encode_appearance(codes: Codes, model: BaseModel, kept: int | None = None) -> bytes:
+    """Return the payload of the Appearance section from codes (N, 256), -63..63, or the first ``kept``."""
+    kept = codes.size if kept is None else kept
+    groups, left = [], kept
+    for symbols, table in code_groups(codes, model.appearance):
+        groups.append((symbols[:left], table))
+        left -= len(groups[-1][0])
+    return number_bytes(codes.size - kept) + encode(groups)
 
 
 def decode_appearance(payload: bytes, count: int, model: BaseModel) -> Codes:
-    """Return the appearance codes int32 (count, 256); raises CorruptError."""
-    return _decode_codes(payload, count, model.appearance)
+    """Return the appearance codes int32 (count, 256), 0 where they are missing; raises CorruptError."""
+    try:
+        missing, start = parse_number(payload, 0)
+    except TruncatedError as error:
+        raise CorruptError(f"the appearance section: {error}") from None
+    if missing > count * APPEARANCE:
+        raise CorruptError(f"{missing} appearance codes are missing, more than there are")
+    return _decode_codes(payload[start:], count, model.appearance, count * APPEARANCE - missing)
 
 
-def _decode_codes(words: bytes, count: int, coders: Sequence[Table]) -> Codes:
-    decoder = Decoder(words)
-    codes = read_codes(decoder.take, count, coders)
+def _decode_codes(words: bytes, count: int, coders: Sequence[Table], kept: int) -> Codes:
+    decoder, left = Decoder(words), kept
+
+    def take(size: int, table: Table) -> Codes:
+        nonlocal left
+        coded = min(size, left)
+        left -= coded
+        return np.pad(decoder.take(coded, table), (0, size - coded), constant_values=table.size // 2)
+
+    codes = read_codes(take, count, coders)
     decoder.finish()
     return codes
 

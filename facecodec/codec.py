@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ MAX_PIXELS = 8192 * 8192
 MAX_FACE_PIXELS = 1 << 31
 """Faces times pixels of a picture: what it may cost to place previews."""
 
-MODEL_ID_BYTES = 8
+MODEL_ID_BYTES = 3
 WORD = 4
 
 
@@ -161,12 +162,30 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
             short = fitted(file, payloads, max_bytes)
             if short:
                 return short
+        if dropped == SectionType.APPEARANCE and dropped in payloads:
+            short = _less_appearance(file, payloads, max_bytes)
+            if short:
+                return short
         if dropped:
             payloads = {t: p for t, p in payloads.items() if t < dropped}
         whole = written(file, payloads)
         if len(whole) <= max_bytes:
             return whole
     raise FscError(f"the faces alone need {len(whole)} bytes, more than {max_bytes}")
+
+
+def _less_appearance(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
+    """Return the file with as many appearance codes as fit, None if not even their section does."""
+    model = _base_model(file)
+    faces = len(_faces(file, model).identity)
+    codes = base_layer.decode_appearance(payloads[SectionType.APPEARANCE], faces, model)
+
+    def kept(count: int) -> bytes:
+        part = base_layer.encode_appearance(codes, model, count)
+        return written(file, {**payloads, SectionType.APPEARANCE: part})
+
+    most = bisect.bisect_right(range(codes.size), max_bytes, key=lambda count: len(kept(count)))
+    return kept(most - 1) if most else None
 
 
 def strip(data: bytes, keep: str) -> bytes:

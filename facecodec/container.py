@@ -20,10 +20,12 @@ MAX_SIDE = 65_535
 MAX_SECTIONS = 16
 CHECK_BYTES = 4
 
-_HEADER = struct.Struct("<3sBHH8s")
+ID_BYTES = 4
+
+_HEADER = struct.Struct(f"<3sBHH{ID_BYTES}s")
 HEADER_BYTES = _HEADER.size
 _LAST_ENTRY = 0x80
-_MAX_LENGTH_BYTES = 5
+_MAX_NUMBER_BYTES = 5
 
 
 class SectionType(IntEnum):
@@ -59,7 +61,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: picture size in pixels, 8 bytes of Weights_Id, sections in file order, Faces first."""
+    """A parsed file: picture size in pixels, 4 bytes of Weights_Id, sections in file order, Faces first."""
 
     width: int
     height: int
@@ -95,20 +97,20 @@ def parse(data: bytes) -> Container:
 def write(width: int, height: int, weights_id: bytes, payloads: Mapping[int, bytes]) -> bytes:
     """Build a file from the payload of each section type; the inverse of `parse`.
 
-    ValueError for a side outside 1..65535, a Weights_Id that is not 8 bytes, or sections that `parse` would
+    ValueError for a side outside 1..65535, a Weights_Id that is not 4 bytes, or sections that `parse` would
     refuse.
     """
     types = sorted(payloads)
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"a picture of {width}x{height} has no place in the format")
-    if len(weights_id) != 8:
-        raise ValueError("a weights id is 8 bytes")
+    if len(weights_id) != ID_BYTES:
+        raise ValueError(f"a weights id is {ID_BYTES} bytes")
     if types[:1] != [SectionType.FACES] or len(types) > MAX_SECTIONS or not _KNOWN_TYPES.issuperset(types):
         raise ValueError(f"no file has the sections {types}")
     file = bytearray(_HEADER.pack(MAGIC, VERSION, width, height, weights_id))
     for section_type in types:
         file.append(section_type | (_LAST_ENTRY if section_type == types[-1] else 0))
-        file += _length_bytes(len(payloads[section_type]) + CHECK_BYTES)
+        file += number_bytes(len(payloads[section_type]) + CHECK_BYTES)
     file += payloads[SectionType.FACES]
     file += _check(file)
     for section_type in types[1:]:
@@ -153,17 +155,34 @@ def _parse_table(data: bytes) -> tuple[list[tuple[int, int]], int]:
 
 def _parse_length(data: bytes, position: int) -> tuple[int, int]:
     """Return the Length at `position`, and where it ends."""
-    length = 0
-    for index in range(_MAX_LENGTH_BYTES):
-        byte = _byte(data, position + index)
-        length |= byte % 128 << 7 * index
+    try:
+        length, end = parse_number(data, position)
+    except TruncatedError:
+        raise TruncatedError("the file ends inside its section table") from None
+    if not CHECK_BYTES <= length < 1 << 32:
+        raise CorruptError(f"a section cannot have {length} bytes")
+    return length, end
+
+
+def parse_number(data: bytes, position: int) -> tuple[int, int]:
+    """Return the LEB128 number at `position`, and where it ends; raises TruncatedError or CorruptError."""
+    number = 0
+    for index in range(_MAX_NUMBER_BYTES):
+        if position + index >= len(data):
+            raise TruncatedError("the file ends inside a number")
+        byte = data[position + index]
+        number |= byte % 128 << 7 * index
         if byte < 128:
             if index and not byte:
-                raise CorruptError("a section length is longer than it need be")
-            if not CHECK_BYTES <= length < 1 << 32:
-                raise CorruptError(f"a section cannot have {length} bytes")
-            return length, position + index + 1
-    raise CorruptError(f"a section length has more than {_MAX_LENGTH_BYTES} bytes")
+                raise CorruptError("a number is longer than it need be")
+            return number, position + index + 1
+    raise CorruptError(f"a number has more than {_MAX_NUMBER_BYTES} bytes")
+
+
+def number_bytes(number: int) -> bytes:
+    """Return a number, not negative, as LEB128."""
+    low, rest = number % 128, number >> 7
+    return bytes([low | 128]) + number_bytes(rest) if rest else bytes([low])
 
 
 def _parse_section(data: bytes, section_type: int, offset: int, length: int) -> Section:
@@ -185,8 +204,3 @@ def _byte(data: bytes, position: int) -> int:
 
 def _check(covered: bytes | bytearray) -> bytes:
     return crc32(covered).to_bytes(CHECK_BYTES, "little")
-
-
-def _length_bytes(length: int) -> bytes:
-    low, rest = length % 128, length >> 7
-    return bytes([low | 128]) + _length_bytes(rest) if rest else bytes([low])

@@ -111,7 +111,7 @@ def encode(
     else:
         words = latents.words(round(quality / 100 * latents.model.trees.last_rank))
 
-    payloads[SectionType.ENHANCEMENT] = latents.model.id + words
+    payloads[SectionType.ENHANCEMENT] = latents.model.id[: codec.MODEL_ID_BYTES] + words
     if lossless:
         picture = latents.decoded(words)
         del latents  # several bytes a pixel

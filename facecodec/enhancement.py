@@ -69,7 +69,7 @@ def _load(file: weights.Model) -> TextureModel:
     def add(key: str, grid: int, inputs: int, bound: int | Integers, lo: int, hi: int, **shape: int) -> int:
         """Add the layer whose input has a sample each ``grid`` pixels; return the number of its channels."""
         layer = layers[key] = file.layer(key, inputs, bound, lo, hi, **shape)
-        reach[key.partition(".")[0]] += len(layer.bands) // 2 * grid
+        reach[key.partition(".")[0]] += len(layer.bands) // 2 * grid * layer.stride
         return len(layer.bias)
 
     def activated(

@@ -1,6 +1,6 @@
 """Model files: found by name or id, verified by hash, read as tensors.
 
-A model file is ``NAME-vN.safetensors``; its id is the first 8 bytes of the SHA-256 of the whole file, which
+A model file is ``NAME-vN.safetensors``; its id is the first 4 bytes of the SHA-256 of the whole file, which
 ``SHA256SUMS`` beside it lists in the usual format.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .container import ID_BYTES
 from .errors import WeightsError
 from .exact import Layer
 
@@ -24,7 +25,7 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One model file: its name, its id of 8 bytes, its tensors by name."""
+    """One model file: its name, its id of 4 bytes, its tensors by name."""
 
     name: str
     id: bytes
@@ -115,9 +116,9 @@ def newest(kind: str) -> str:
 
 
 def named(kind: str, identifier: bytes) -> str:
-    """Return the name of the model of ``kind`` with this 8-byte id; raises WeightsError that names it."""
+    """Return the name of the model of ``kind`` whose id begins with these bytes; raises WeightsError."""
     for name, digest in sums(folder()).items():
-        if _parted(name)[0] == kind and digest[:16] == identifier.hex():
+        if _parted(name)[0] == kind and digest.startswith(identifier.hex()):
             return name
     raise WeightsError(f"this file needs {kind} weights {identifier.hex()}, which are not installed")
 
@@ -149,4 +150,4 @@ def _load(where: Path, name: str) -> Model:
         tensors: dict[str, npt.NDArray[np.generic]] = parse(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"weights {name} cannot be parsed: {error}") from None
-    return Model(name, digest.digest()[:8], tensors)
+    return Model(name, digest.digest()[:ID_BYTES], tensors)

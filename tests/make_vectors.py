@@ -68,9 +68,9 @@ class Maker:
         identity = self.codes(len(places)) if identity is None else identity
         return base_layer.encode_faces(base_layer.Faces(tuple(places), identity), self.base)
 
-    def appearance(self, count, codes=None):
+    def appearance(self, count, codes=None, kept=None):
         codes = self.codes(count, 20.0, 63) if codes is None else codes
-        return base_layer.encode_appearance(codes, self.base)
+        return base_layer.encode_appearance(codes, self.base, kept)
 
     def payloads(self, places=(PLACE,)):
         """Return the payloads of a base layer."""
@@ -94,7 +94,7 @@ class Maker:
         """Return the payloads of a file with an enhancement."""
         payloads = self.payloads(places)
         words = self.words(width, height, payloads, **options)
-        return payloads | {ENHANCEMENT: self.texture.id + words}
+        return payloads | {ENHANCEMENT: self.texture.id[:3] + words}
 
     def exact(self, width, height, payloads, noise):
         """Return payloads with the residual to a picture that differs by up to `noise`, modulo 256."""
@@ -105,7 +105,7 @@ class Maker:
 
 def raw(table, faces, rest=b"", start=None):
     """Return a file around a Faces section whose Check is right."""
-    start = start or container.write(40, 30, base_layer.load(BASE).id, {FACES: b""})[:16]
+    start = start or container.write(40, 30, base_layer.load(BASE).id, {FACES: b""})[:12]
     covered = start + table + faces
     return covered + check(covered) + rest
 
@@ -146,6 +146,10 @@ def valid():
     yield "no-face-appearance", "no face, an empty Appearance", make.write(20, 30, make.payloads(()))
     yield "face", "one face, base layer only", base
     yield "face-alone", "Faces only: the average appearance", make.write(40, 30, {FACES: make.faces([PLACE])})
+    for count, kept in ((1, 0), (1, 1), (1, 129), (3, 100)):
+        faces = make.faces([PLACE] * count)
+        some = make.write(40, 30, {FACES: faces, APPEARANCE: make.appearance(count, kept=kept)})
+        yield f"appearance-{kept}-of-{count}", f"{kept} appearance codes of {count} faces", some
     yield "aligned", "an aligned picture", make.write(112, 112, make.payloads([None]))
     yield (
         "aligned-stretched",
@@ -199,7 +203,7 @@ def valid():
     yield "enhancement-1x1", "the smallest picture", make.write(1, 1, make.enhanced(1, 1))
     yield "enhancement-no-face", "an enhancement of grey", make.write(40, 30, make.enhanced(40, 30, ()))
     alone = {t: p for t, p in make.enhanced(40, 30).items() if t != APPEARANCE}
-    alone[ENHANCEMENT] = make.texture.id + make.words(40, 30, {FACES: alone[FACES]})
+    alone[ENHANCEMENT] = make.texture.id[:3] + make.words(40, 30, {FACES: alone[FACES]})
     yield (
         "enhancement-no-appearance",
         "an enhancement of faces of average appearance",
@@ -226,10 +230,10 @@ def valid():
         yield (
             f"enhancement-rank-{rank}",
             f"a stream that was encoded up to rank {rank} only",
-            make.write(40, 30, base_payloads | {ENHANCEMENT: make.texture.id + words}),
+            make.write(40, 30, base_payloads | {ENHANCEMENT: make.texture.id[:3] + words}),
         )
     for size in (0, 4, 8, 12, 24):
-        shorter = small[ENHANCEMENT][: 8 + size]
+        shorter = small[ENHANCEMENT][: 3 + size]
         yield (
             f"enhancement-{size}-bytes",
             f"a section with only the first {size} bytes of a stream",
@@ -267,8 +271,8 @@ def valid():
         "appearance": (places[APPEARANCE].offset + 9, "inside Appearance"),
         "enhancement-all": (places[ENHANCEMENT].offset, "all after Appearance"),
         "enhancement-check": (places[ENHANCEMENT].offset + 2, "inside the Check of Enhancement"),
-        "enhancement-id": (places[ENHANCEMENT].offset + 4 + 7, "inside Texture_Id"),
-        "enhancement-id-whole": (places[ENHANCEMENT].offset + 4 + 8, "after Texture_Id"),
+        "enhancement-id": (places[ENHANCEMENT].offset + 4 + 2, "inside Texture_Id"),
+        "enhancement-id-whole": (places[ENHANCEMENT].offset + 4 + 3, "after Texture_Id"),
         "enhancement-hyper": (places[ENHANCEMENT].offset + 4 + 8 + 4, "inside the hyper-latent"),
         "enhancement-word": (places[ENHANCEMENT].offset + 4 + 8 + 31, "inside a Word"),
         "enhancement-last": (places[RESIDUAL].offset - 1, "in front of the last byte of Enhancement"),
@@ -301,7 +305,7 @@ def examples():
     latent = np.zeros((3, 4, 4), int)
     latent[0, 0] = (-1, 2, 40, -200)
     words = make.words(40, 30, payloads, hyper=np.array([[[1]], [[-2]]]), latent=latent, last_rank=20)
-    refined = payloads | {ENHANCEMENT: make.texture.id + words}
+    refined = payloads | {ENHANCEMENT: make.texture.id[:3] + words}
     yield "example", "the second file of the worked example", make.write(40, 30, refined)
 
 
@@ -321,9 +325,9 @@ def invalid():
     yield "empty", "a file without a byte", cut, b""
     yield "magic-cut", "the end of the file inside Magic", cut, file[:2]
     yield "header-cut", "the end of the file inside the header", cut, file[:15]
-    yield "table-missing", "the end of the file after the header", cut, file[:16]
+    yield "table-missing", "the end of the file after the header", cut, file[:12]
     yield "table-cut", "the end of the file inside Section_Table", cut, file[:18]
-    yield "length-cut", "the end of the file inside a Length", cut, raw(b"", b"")[:16] + b"\x81\x80"
+    yield "length-cut", "the end of the file inside a Length", cut, raw(b"", b"")[:12] + b"\x81\x80"
     yield "faces-cut", "the end of the file inside Identity_Codes", cut, alone[:-9]
     yield "faces-check-cut", "the end of the file inside the Check of Faces", cut, alone[:-1]
     yield "magic", "another Magic", corrupt, with_header(alone, 0, b"\xf5SD")
@@ -332,7 +336,7 @@ def invalid():
     yield "version-2", "Version 2", unknown, with_header(alone, 3, b"\2")
     yield "width-0", "a Width of 0", corrupt, with_header(alone, 4, bytes(2))
     yield "height-0", "a Height of 0", corrupt, with_header(alone, 6, bytes(2))
-    yield "weights-unknown", "a Weights_Id of no weights file", lacking, with_header(alone, 8, bytes(8))
+    yield "weights-unknown", "a Weights_Id of no weights file", lacking, with_header(alone, 8, bytes(4))
     for number in (0, 5, 63):
         table = bytes([1, len(faces) + 4, 128 + number, 4]) if number else bytes([1, len(faces) + 4, 128, 4])
         yield f"type-{number}", f"a section of type {number}", unknown, raw(table, faces, check(b""))
@@ -375,7 +379,7 @@ def invalid():
     yield "faces-check", "a wrong Check of Faces", corrupt, flipped(alone, len(alone) - 1)
     yield "faces-damaged", "a flipped bit in Faces", corrupt, flipped(alone, len(alone) - 20)
     yield "header-damaged", "a flipped bit in Width", corrupt, flipped(alone, 4)
-    yield "table-damaged", "a flipped bit in the Length of a later section", corrupt, flipped(file, 19)
+    yield "table-damaged", "a flipped bit in the Length of a later section", corrupt, flipped(file, 15)
 
     yield "faces-empty", "Faces without Flags", corrupt, raw(b"\x81\x04", b"")
     yield "face-count-missing", "Faces without Face_Count", corrupt, raw(b"\x81\x05", b"\0")
@@ -416,14 +420,23 @@ def invalid():
             corrupt,
             raw(bytes([0x81, len(longer) + 4]), longer),
         )
-        yield f"appearance-{name}", f"Appearance: {about}", corrupt, written(appearance=change(appearance))
+        longer = appearance[:1] + change(appearance[1:])
+        yield f"appearance-{name}", f"Appearance_Codes: {about}", corrupt, written(appearance=longer)
         yield (
             f"residual-{name}",
             f"Residual: {about}",
             corrupt,
             written(appearance=appearance, enhancement=enhanced, residual=exact[:74] + change(exact[74:])),
         )
-    yield "appearance-short", "Appearance: a Word too few", corrupt, written(appearance=appearance[:-4])
+    yield "appearance-short", "Appearance_Codes: a Word too few", corrupt, written(appearance=appearance[:-4])
+    numbers = {
+        "too-many": (b"\x81\2", "more codes than there are"),
+        "cut": (b"\x81", "a number that does not end"),
+        "none": (b"", "no number"),
+        "padded": (b"\x80\0", "a number longer than it need be"),
+    }
+    for name, (missing, about) in numbers.items():
+        yield f"missing-{name}", f"Missing: {about}", corrupt, written(appearance=missing)
     less = exact[:-4]
     yield (
         "residual-short",
@@ -433,7 +446,7 @@ def invalid():
     )
     nobody = make.faces(())
     for name, payload in {"identity": nobody + b"\1\0\0\0", "appearance": nobody}.items():
-        others = {APPEARANCE: b"\1\0\0\0"} if name == "appearance" else {}
+        others = {APPEARANCE: b"\0\1\0\0\0"} if name == "appearance" else {}
         yield (
             f"{name}-no-face",
             f"{name} codes without a face",
@@ -441,22 +454,22 @@ def invalid():
             make.write(40, 30, {FACES: payload} | others),
         )
     refined = {"appearance": appearance}
-    yield "texture-id-cut", "an Enhancement of 7 bytes", corrupt, written(**refined, enhancement=enhanced[:7])
+    yield "texture-id-cut", "an Enhancement of 2 bytes", corrupt, written(**refined, enhancement=enhanced[:2])
     yield (
         "texture-unknown",
         "a Texture_Id of no weights file",
         lacking,
-        written(**refined, enhancement=bytes(8) + enhanced[8:]),
+        written(**refined, enhancement=bytes(3) + enhanced[3:]),
     )
     yield (
         "texture-base",
         "a Texture_Id of the weights file of the base layer",
         lacking,
-        written(**refined, enhancement=make.base.id + enhanced[8:]),
+        written(**refined, enhancement=make.base.id[:3] + enhanced[3:]),
     )
-    for name, change in {"zero": bytes(4) + enhanced[8:], "long": enhanced[8:] + b"\1\2\3\4"}.items():
+    for name, change in {"zero": bytes(4) + enhanced[3:], "long": enhanced[3:] + b"\1\2\3\4"}.items():
         about = {"zero": "a first Word of 0", "long": "a Word too many"}[name]
-        body = enhanced[:8] + change
+        body = enhanced[:3] + change
         yield f"enhancement-{name}", f"Refinements: {about}", corrupt, written(**refined, enhancement=body)
 
     refined["enhancement"] = enhanced

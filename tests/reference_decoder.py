@@ -58,12 +58,12 @@ def decode(data, weights):
     geometries, identity = read_faces(sections[1], tensors)
     appearance = np.zeros((len(identity), 256), int)
     if 2 in sections:
-        appearance = read_codes(sections[2], tensors["appearance.frequencies"], len(identity))
+        appearance = read_appearance(sections[2], tensors, len(identity))
     previews = [preview(np.concatenate(codes), tensors) for codes in zip(identity, appearance, strict=True)]
     result.prediction = result.picture = place(previews, geometries, width, height)
     if 3 in sections:
-        require(len(sections[3]) >= 8)
-        result.picture = enhance(sections[3][8:], result.picture, read_weights(weights, sections[3][:8]))
+        require(len(sections[3]) >= 3)
+        result.picture = enhance(sections[3][3:], result.picture, read_weights(weights, sections[3][:3]))
     if 4 in sections:
         result.picture = add_residual(sections[4], result.picture)
     return result
@@ -76,18 +76,19 @@ def read_container(data):
     """Return width, height, Weights_Id, the payloads that count by Section_Type, and whether they are all."""
     require(data[:3] == b"\xf5SC"[: len(data)])
     require(data[3:4] in (b"", b"\x01"), "UnsupportedError")
-    require(len(data) >= 16, "TruncatedError")
+    require(len(data) >= 12, "TruncatedError")
     width, height = struct.unpack("<HH", data[4:8])
     require(width and height)
     require(width * height <= 2**26, "UnsupportedError")
-    at, entries, last = 16, [], False
+    at, entries, last = 12, [], False
     while not last:
         require(at < len(data), "TruncatedError")
         section_type, last = data[at] & 127, data[at] >= 128
         require(last or len(entries) < 15)
         require(section_type in (1, 2, 3, 4) or section_type >= 64, "UnsupportedError")
         require((section_type == 1) if not entries else section_type > entries[-1][0])
-        length, at = read_length(data, at + 1)
+        length, at = read_number(data, at + 1, "TruncatedError")
+        require(4 <= length < 2**32)
         entries.append((section_type, length))
     sections, complete = {}, True
     for section_type, length in entries:
@@ -97,22 +98,22 @@ def read_container(data):
         cut, sound = len(body) < length, crc32(covered) == int.from_bytes(check, "little")
         require(section_type > 1 or not cut, "TruncatedError")
         require(section_type > 1 or sound)
-        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 8)):
+        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 3)):
             sections[section_type] = payload
         complete = complete and sound and not cut
     require(len(data) <= at)
-    return width, height, data[8:16], sections, complete
+    return width, height, data[8:12], sections, complete
 
 
-def read_length(data, at):
-    length = 0
+def read_number(data, at, error="CorruptError"):
+    number = 0
     for index in range(5):
-        require(at + index < len(data), "TruncatedError")
+        require(at + index < len(data), error)
         byte = data[at + index]
-        length |= (byte & 127) << 7 * index
+        number |= (byte & 127) << 7 * index
         if byte < 128:
-            require((byte or not index) and 4 <= length < 2**32)
-            return length, at + index + 1
+            require(byte or not index)
+            return number, at + index + 1
     raise Refused("CorruptError")
 
 
@@ -283,7 +284,7 @@ def read_weights(folder, wanted):
     """Return the tensors of the weights file with this id."""
     for path in sorted(Path(folder).glob("*.safetensors")):
         data = path.read_bytes()
-        if hashlib.sha256(data).digest()[:8] == wanted:
+        if hashlib.sha256(data).digest().startswith(wanted):
             size = int.from_bytes(data[:8], "little")
             header, numbers = json.loads(data[8 : 8 + size]), data[8 + size :]
             tensors = Tensors()
@@ -310,13 +311,20 @@ def read_faces(payload, tensors):
     return geometries, read_codes(payload[end:], tensors["identity.frequencies"], count)
 
 
-def read_codes(data, tables, faces):
-    require(len(data) % 4 == 0)
+def read_appearance(payload, tensors, faces):
+    missing, at = read_number(payload, 0)
+    return read_codes(payload[at:], tensors["appearance.frequencies"], faces, missing)
+
+
+def read_codes(data, tables, faces, missing=0):
+    require(len(data) % 4 == 0 and missing <= 8 * faces * len(tables))
     stream, codes = Stream(data), np.zeros((faces, 8 * len(tables)), int)
+    left = codes.size - missing
     for g, table in enumerate(tables):
         c = cumulative(table)
         for face, d in np.ndindex(faces, 8):
-            codes[face, 8 * g + d] = stream.symbol(c) - len(table) // 2
+            if left:
+                codes[face, 8 * g + d], left = stream.symbol(c) - len(table) // 2, left - 1
     require(not stream.words and stream.s == 0)
     return codes
 

@@ -218,10 +218,14 @@ def test_max_bytes_is_hit_within_eight(full, size):
     assert data == facecodec.truncate(full, size)
 
 
-def test_max_bytes_below_the_base_layer_leaves_the_features_or_nothing(full):
+def test_max_bytes_below_the_base_layer_leaves_some_of_its_appearance(full):
     base, features = (facecodec.strip(full, keep) for keep in ("base", "features"))
     assert facecodec.encode(portrait(64), aligned=True, max_bytes=len(base)) == base
-    assert facecodec.encode(portrait(64), aligned=True, max_bytes=len(base) - 1) == features
+    for size in range(len(features), len(base)):
+        data = facecodec.encode(portrait(64), aligned=True, max_bytes=size)
+        assert size - 8 <= len(data) <= size
+        assert facecodec.strip(data, "features") == features
+        assert facecodec.verify(data) == ()
     with pytest.raises(FscError, match="the faces alone need"):
         facecodec.encode(portrait(64), aligned=True, max_bytes=len(features) - 1)
 
@@ -304,7 +308,7 @@ def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):
     analysis = networks.texture_analysis(weights.newest("texture").replace("texture", "analysis"))
     picture, prediction = waves(330, 400), noise(330, 400)
     whole = networks.analyse(analysis, picture, prediction)
-    assert (whole[0].shape, whole[1].shape) == ((128, 24, 28), (64, 6, 7))
+    assert (whole[0].shape, whole[1].shape) == ((192, 24, 28), (64, 6, 7))
     monkeypatch.setattr(networks, "TILE", 128)
     tiled = networks.analyse(analysis, picture, prediction)
     off = np.abs(tiled[0] - whole[0]).max()

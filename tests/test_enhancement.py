@@ -27,7 +27,7 @@ def latents(model, height, width, seed=0):
     """Return a hyper-latent and a latent of a picture."""
     rng = np.random.default_rng(seed)
     hyper = rng.integers(-3, 4, hyper_shape(height, width, model))
-    shape = model.channels, 4 * hyper.shape[1], 4 * hyper.shape[2]
+    shape = len(model.top), 4 * hyper.shape[1], 4 * hyper.shape[2]
     latent = np.round(rng.laplace(0, 8, shape)).astype(np.int16)
     return hyper, latent
 
@@ -158,14 +158,17 @@ def reach(model):
     def along(*steps):
         return sum(len(model.layers[name].bands) // 2 * grid for name, grid in steps)
 
-    context = along(("context.to_8", 4), ("context.to_16", 8))
+    context = along(("context.to_8", 8), ("context.to_16", 16))
     hyper = along(("prior.from_64", 64), ("prior.from_32", 32), ("prior.from_16", 16))
-    ends = along(("prior.mix", 16), ("prior.mean", 16), ("prior.scale", 16))
+    refine = (("prior.refine.first", 16), ("prior.refine.second", 16))
+    ends = along(("prior.mix", 16), *refine, ("prior.mean", 16), ("prior.scale", 16))
     synthesis = along(
         ("synthesis.enter", 16),
         ("synthesis.at_16.0", 16),
         ("synthesis.at_16.1.first", 16),
         ("synthesis.at_16.1.second", 16),
+        ("synthesis.at_16.2.first", 16),
+        ("synthesis.at_16.2.second", 16),
         ("synthesis.up_8", 16),
         ("synthesis.at_8.0", 8),
         ("synthesis.at_8.1.first", 8),

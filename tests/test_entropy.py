@@ -186,7 +186,7 @@ def changed(key, index, value, dtype=None):
     ("made", "message"),
     [
         pytest.param(changed("planes", 0, 0), "impossible depth", id="no planes"),
-        pytest.param(changed("planes", 0, 7), "impossible depth", id="too many planes"),
+        pytest.param(changed("planes", 0, DEPTH + 1), "impossible depth", id="too many planes"),
         pytest.param({key: value[:0] for key, value in tensors().items()}, "too few", id="no trees"),
         pytest.param(
             {key: np.repeat(value[:1], 129, 0) for key, value in tensors().items()},

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 CODE_TOP = 15
 TILE, HALO = 768, 192
-"""Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 136 pixels."""
+"""Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 168 pixels."""
 STRIDE = 16
 BATCH = 64
 

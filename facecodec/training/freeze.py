@@ -76,7 +76,7 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
     tensors |= named("finish", frozen(generator.finish, input_bound=TOP, top=INT8))
     write(weights, f"base-v{version}", tensors)
     encoder = named("trunk", eighths(model.trunk.state_dict()))
-    encoder |= named("appearance", half(model.appearance.state_dict()))
+    encoder |= named("appearance", eighths(model.appearance.state_dict()))
     encoder["step"] = np.array([IDENTITY_STEP], np.float32)
     write(weights, f"trunk-v{version}", encoder)
 
