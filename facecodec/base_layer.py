@@ -159,7 +159,10 @@ def _decode_codes(words: bytes, count: int, coders: Sequence[Table], kept: int) 
         nonlocal left
         coded = min(size, left)
         left -= coded
-        return np.pad(decoder.take(coded, table), (0, size - coded), constant_values=table.size // 2)
+        symbols = decoder.take(coded, table)
+        return (
+            symbols if coded == size else np.pad(symbols, (0, size - coded), constant_values=table.size // 2)
+        )
 
     codes = read_codes(take, count, coders)
     decoder.finish()

@@ -98,7 +98,8 @@ class Layer:
         bands = weight.transpose(2, 0, 3, 1).astype(np.float32, order="C")
         exponent = shift.astype(np.int32)
         half = np.where(exponent > 0, np.ldexp(1.0, exponent - 1), 0.0)
-        reach = np.abs(bands).sum((0, 2), dtype=np.float64) @ bound + np.abs(bias.astype(np.float64)) + half
+        reach = np.abs(bands).reshape(kernel, outputs, -1) @ np.tile(bound, kernel).astype(np.float32)
+        reach = reach.sum(0, dtype=np.float64) + np.abs(bias.astype(np.float64)) + half
         for channel in np.flatnonzero(reach >= LIMIT)[:1]:
             raise WeightsError(
                 f"{name}: channel {channel}: sums may reach {reach[channel]:.0f}, not below {LIMIT}"
