@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from facecodec.errors import FscError
@@ -43,7 +42,7 @@ def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
 
 
 def _write_then_name(target: Path, data: bytes, force: bool) -> None:
-    partial = target.with_name(f".fsc-{secrets.token_hex(8)}")
+    partial = target.with_name(f".fsc-{os.urandom(8).hex()}")
     try:
         with partial.open("xb") as file:
             file.write(data)

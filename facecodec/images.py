@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from facecodec.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -180,6 +184,8 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
 
 def _to_srgb(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform | None, list[str]]:
     """Return the relative colorimetric transform, or None: it does nothing, or a note says why not."""
+    from PIL import ImageCms
+
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(profile))
         if mode == "L" and source.profile.xcolor_space.strip() == "RGB":

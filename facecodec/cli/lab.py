@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +65,8 @@ def bench(image: str, repeat: int, as_json: bool) -> None:
 
 def _median_milliseconds(step: Callable[[], object], repeat: int) -> float:
     """Return the median over ``repeat`` runs, after one that is not counted."""
+    import statistics
+
     times = []
     for _ in range(repeat + 1):
         start = time.perf_counter()
