@@ -26,7 +26,7 @@ from facecodec.training.views import near_views, wide_views
 BATCH = 40
 JUDGED = 16
 """Previews of a batch that the teacher looks at."""
-RATE = 4e-4
+RATE = 2e-4
 APPEARANCE_BITS = 420.0
 PIXEL_WEIGHT = 4.0
 LIKENESS_WEIGHT = 0.5
