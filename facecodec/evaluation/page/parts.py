@@ -10,7 +10,8 @@ from typing import TypeAlias
 class Series:
     """A named line of points (x, y), with an interval (low, high) of y for every point or for none.
 
-    Series of one name have one colour on the whole page, and are shown and hidden together.
+    Series of one name have one colour on the whole page and are shown and hidden together; in one chart all
+    names differ.
     """
 
     name: str
@@ -36,7 +37,10 @@ class Plot:
 
 @dataclass(frozen=True)
 class Bars:
-    """Grouped bars from zero: the points of a series are (index of the group, value)."""
+    """Grouped bars from zero: the points of a series are (index of the group, value).
+
+    With one series alone, the bars go by the names of the groups.
+    """
 
     title: str
     y: str
@@ -59,7 +63,7 @@ class Table:
 class Image:
     """An encoded picture of a format that browsers show (PNG, JPEG, WebP, AVIF, GIF), and what it shows."""
 
-    png_or_jpeg: bytes
+    data: bytes
     caption: str
 
 
