@@ -7,8 +7,12 @@ RUNS    ?= runs
 TEACHER ?= teacher.ts
 JUDGE   ?=
 VERSION ?= 1
+REPORT  ?= report
+JOBS    ?= 2
+LIMIT   ?=
 
 RUN   := $(VENV)/bin/python
+EVAL   = --jobs $(JOBS) --out $(REPORT) $(if $(LIMIT),--limit $(LIMIT))
 STAMP := $(VENV)/.made-from-project
 
 .DEFAULT_GOAL := help
@@ -61,7 +65,12 @@ train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on
 	$(RUN) -m facecodec train freeze preview --data $(DATA) --runs $(RUNS) --version $(VERSION)
 	$(RUN) -m facecodec train freeze texture --data $(DATA) --runs $(RUNS) --version $(VERSION)
 
-evaluate: $(STAMP)  ## measure the weights on the sets under DATA, with the recogniser JUDGE if there is one
-	$(RUN) -m facecodec eval faces --images $(DATA)/lfw-dev.jsonl
-	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(if $(JUDGE),--judge $(JUDGE))
-	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4
+evaluate: $(STAMP)  ## measure the weights on the sets under DATA into REPORT, with the recogniser JUDGE if there is one
+	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4 $(EVAL)
+	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) $(if $(JUDGE),--judge $(JUDGE) --chips 128)
+	$(RUN) -m facecodec eval faces1024 --images $(DATA)/lfw-dev.jsonl $(EVAL) --chips 128 $(if $(JUDGE),--judge $(JUDGE) --pairs $(DATA)/lfw-dev-pairs.csv,--limit 200)
+	$(RUN) -m facecodec eval robust --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
+	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels group $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
+	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels gender $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
+	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels age --bands 20,40,60 $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
+	$(RUN) -m facecodec eval faces --images $(DATA)/lfw-dev.jsonl $(EVAL)

@@ -38,6 +38,7 @@ DOORS = {
     "PIL": {"images", "evaluation", "training"},
     "cv2": {"images", "faces", "training", "evaluation"},
     "click": {"cli"},
+    "jinja2": {"evaluation"},
     "torch": {"networks", "training", "evaluation", "encoder"},
 }
 LATE = {"cv2": {"images", "faces"}, "torch": {"encoder"}}

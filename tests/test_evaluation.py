@@ -1,199 +1,46 @@
 from __future__ import annotations
 
+import copy
+import hashlib
 import io
-import json
 import math
+import re
+import sys
 import warnings
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import samples
 import torch
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facecodec import cli, codec, encoder, faces
-from facecodec.cli import measure
+from facecodec import faces
 from facecodec.errors import FscError, WeightsError
 from facecodec.evaluation import (
-    detection,
-    distortion,
+    codes,
+    degrade,
+    formats,
+    groups,
     jobs,
     judges,
+    looks,
     pairs,
+    peers,
     pictures,
+    quality,
     rates,
     recognition,
     verify,
 )
-from facecodec.evaluation.peers import PEERS
-
-SIDE = 48
-HEAD = 20
-LEVELS = (1, 2, 4, 8, 16)
-
-
-class Toy:
-    """A codec that any eye can follow: 20 bytes of head, then the mean colours of ever finer grids.
-
-    A picture whose first pixel is black has no face; who is in it is its second pixel.
-    """
-
-    @staticmethod
-    def encode(pixels: Any, *, quality: int = 75, layers: str = "full", no_face: str = "error") -> bytes:
-        assert no_face == "encode"
-        height, width = pixels.shape[:2]
-        face = int(pixels[0, 0].any())
-        head = bytes([width, height, face, *pixels[0, 1], *bytes(HEAD - 6)])
-        grids = LEVELS[: 1 + round(quality / 25)] if layers == "full" else ()
-        return head + b"".join(
-            np.asarray(Image.fromarray(pixels).resize((n, n), Image.Resampling.BOX)).tobytes() for n in grids
-        )
-
-    @staticmethod
-    def decode(data: bytes, *, layers: str = "full", convolve: Any = None) -> Any:
-        width, height = data[:2]
-        grid, at = np.full((1, 1, 3), 128, np.uint8), HEAD
-        for n in LEVELS:
-            if at + 3 * n * n <= len(data):
-                grid = np.frombuffer(data, np.uint8, 3 * n * n, at).reshape(n, n, 3)
-                at += 3 * n * n
-        resized = Image.fromarray(grid).resize((width, height), Image.Resampling.NEAREST)
-        return codec.Picture(np.asarray(resized), Toy.features(data), ())
-
-    @staticmethod
-    def features(data: bytes) -> codec.Features:
-        width, _, count = data[:3]
-        rows = np.repeat(np.frombuffer(data, np.uint8, 3, 3)[None].astype(np.float32), count, 0)
-        unit = (rows + 1) / np.linalg.norm(rows + 1, axis=1, keepdims=True)
-        points = np.repeat(faces.TEMPLATE[None] * width / 112, count, 0)
-        boxes = np.full((count, 4), [8.0, 8.0, width - 8.0, width - 8.0])
-        return codec.Features(unit, boxes.astype(np.float32), points.astype(np.float32), "toy")
-
-    @staticmethod
-    def embed(pixels: Any) -> Any:
-        return Toy.features(Toy.encode(pixels, no_face="encode")).embeddings
-
-    @staticmethod
-    def truncate(data: bytes, max_bytes: int) -> bytes:
-        if max_bytes < HEAD:
-            raise FscError(f"the faces alone need {HEAD} bytes")
-        return data[:max_bytes]
-
-    @staticmethod
-    def strip(data: bytes, keep: str) -> bytes:
-        return data[:HEAD]
-
-    @staticmethod
-    def info(data: bytes) -> codec.Info:
-        parts = (codec.Part("header", 0, 2), codec.Part("identity codes", 2, 4))
-        return codec.Info(1, data[0], data[1], "toy", data[2], parts, ())
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("decode", "features", "truncate", "strip", "info"):
-        monkeypatch.setattr(codec, name, getattr(Toy, name))
-    for name in ("encode", "embed"):
-        monkeypatch.setattr(encoder, name, getattr(Toy, name))
-    monkeypatch.setattr(measure, "KINDS", ())
-
-
-def portrait(seed: int, who: int, found: bool = True) -> np.ndarray:
-    """Smooth enough that finer grids are better."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3)).astype(np.uint8)
-    pixels = np.array(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    pixels[0, 0] = 255 if found else 0
-    pixels[0, 1] = (who, 255 - who, 40)
-    return pixels
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def album(tmp_path: Path) -> Path:
-    """Three people twice in the folders of LFW, and one picture without a face."""
-    folder = tmp_path / "album"
-    for who, name in enumerate(["Ada", "Bo_Li", "Cy"]):
-        (folder / name).mkdir(parents=True)
-        for number in (1, 2):
-            pixels = portrait(10 * who + number, 120 * who)
-            (folder / name / f"{name}_{number:04}.png").write_bytes(png(pixels))
-    (folder / "Cy" / "Cy_0003.png").write_bytes(png(portrait(7, 240, found=False)))
-    return folder
-
-
-@pytest.fixture
-def packed(tmp_path: Path) -> Path:
-    encoded, lines = b"", []
-    for i in range(5):
-        picture = png(portrait(i, 50 * i))
-        points = (faces.TEMPLATE * SIDE / 112).tolist()
-        label = {"box": [8, 8, SIDE - 8, SIDE - 8], "points": points, "score": 0.9}
-        record = {"id": f"p{i}", "source": "odd" if i % 2 else "even", "size": SIDE, "faces": [label]}
-        lines.append(json.dumps(record | {"off": len(encoded), "len": len(picture)}))
-        encoded += picture
-    (tmp_path / "set.bin").write_bytes(encoded)
-    (tmp_path / "set.jsonl").write_text("\n".join(lines))
-    return tmp_path / "set.jsonl"
-
-
-def fsc(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments], prog_name="fsc")
-
-
-def ok(*arguments: str | Path) -> Result:
-    result = fsc(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-# pictures
-
-
-def test_a_folder_of_pictures(album: Path) -> None:
-    (album / "Cy" / "notes.txt").write_text("no picture")
-    entries = pictures.open_pictures(album)
-    assert [entry.id for entry in entries][:3] == ["Ada_0001", "Ada_0002", "Bo_Li_0001"]
-    assert entries[2].source == "Bo_Li" and entries[2].labels is None
-    np.testing.assert_array_equal(entries[3].pixels(), portrait(12, 120))
-
-
-def test_pictures_of_one_name_are_told_apart_by_their_folders(album: Path) -> None:
-    (album / "Ada" / "Cy_0001.png").write_bytes(png(portrait(0, 0)))
-    ids = [entry.id for entry in pictures.open_pictures(album)]
-    assert {"Ada/Cy_0001.png", "Cy/Cy_0001.png", "Cy_0002"} < set(ids)
-    assert len(set(ids)) == len(ids)
-
-
-def test_a_packed_set(packed: Path) -> None:
-    entries = pictures.open_pictures(packed)
-    assert [(entry.id, entry.source) for entry in entries][:2] == [("p0", "even"), ("p1", "odd")]
-    for i in (3, 0):
-        np.testing.assert_array_equal(entries[i].pixels(), portrait(i, 50 * i))
-    assert entries[0].labels
-    np.testing.assert_allclose(entries[0].labels[0].landmarks, faces.TEMPLATE * SIDE / 112)
-
-
-def test_no_pictures(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(FscError, match=r"name one of its sets: .*set\.jsonl"):
-        pictures.open_pictures(tmp_path)
-    with pytest.raises(FscError, match="neither a folder"):
-        pictures.open_pictures(tmp_path / "absent")
-    with pytest.raises(FscError, match=r"absent\.jsonl cannot be read"):
-        pictures.open_pictures(tmp_path / "absent.jsonl")
-    for line in ("{}", "no json", '{"id": "a", "off": 0, "len": 1, "faces": [{"box": [1]}]}'):
-        packed.write_text(line)
-        with pytest.raises(FscError, match="line 1: no picture"):
-            pictures.open_pictures(packed)
-
+from facecodec.evaluation.external import STEPS, External, external
+from facecodec.evaluation.formats import FORMATS
+from facecodec.evaluation.journal import Journal
 
 # pairs
 
@@ -254,17 +101,23 @@ def test_folds_are_balanced_and_the_same_every_time(kinds: list[bool]) -> None:
 def test_accuracy_of_what_can_be_told_apart() -> None:
     same = np.arange(40) % 2 == 0
     folds = pairs.deal(same)
-    assert recognition.accuracy(np.where(same, 0.8, 0.1), same, folds) == (1.0, 0.0)
-    assert recognition.accuracy(np.where(same, 0.1, 0.8), same, folds)[0] <= 0.5
+
+    def accuracy(similarities: np.ndarray) -> tuple[float, float]:
+        return recognition.accuracy(recognition.decisions(similarities, same, folds), folds)
+
+    assert accuracy(np.where(same, 0.8, 0.1)) == (1.0, 0.0)
+    assert accuracy(np.where(same, 0.1, 0.8))[0] <= 0.5
     missing = np.where(np.arange(40) < 4, np.nan, np.where(same, 0.8, 0.1))
-    assert recognition.accuracy(missing, same, folds)[0] == pytest.approx(0.9)
+    assert accuracy(missing)[0] == pytest.approx(0.9)
 
 
 def test_a_fold_is_judged_by_the_threshold_of_the_others() -> None:
     # Fold 1 could be told apart by a threshold of its own, but the other fold's, 0.5, fails it.
     similarities = np.array([0.9, 0.1, 0.4, 0.3])
     same, folds = np.array([True, False, True, False]), np.array([0, 0, 1, 1])
-    assert recognition.accuracy(similarities, same, folds)[0] == pytest.approx((1.0 + 0.5) / 2)
+    right = recognition.decisions(similarities, same, folds)
+    assert right.tolist() == [True, True, False, True]
+    assert recognition.accuracy(right, folds)[0] == pytest.approx((1.0 + 0.5) / 2)
 
 
 @given(
@@ -287,14 +140,50 @@ def test_no_threshold_judges_more_pairs_right(scored: list[tuple[float, bool]]) 
 def test_true_accept_rate() -> None:
     # 2 people, 4 pictures: 2 genuine pairs, 4 others of cosines 0, 0, 0.6, 0.6; a quarter may pass.
     angles = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]])
-    people = ["a", "a", "b", "b"]
-    assert recognition.true_accept_rate(angles, people, 0.25) == 1.0
-    assert recognition.true_accept_rate(angles, people, 0.1) is None
-    assert recognition.true_accept_rate(angles, ["a", None, "b", "b"], 0.25) is None
-    assert recognition.true_accept_rate(angles, ["a", "b", "c", "d"], 0.25) is None
-    assert recognition.true_accept_rate(angles, ["a", "b", "b", "a"], 0.25) == 0
+
+    def rate(people: str, share: float) -> float | None:
+        return recognition.true_accept_rate(*recognition.all_pairs(angles, list(people)), share)
+
+    assert rate("aabb", 0.25) == 1.0
+    assert rate("aabb", 0.1) is None
+    assert rate("abcd", 0.25) is None
+    assert rate("abba", 0.25) == 0
     angles[0] = np.nan
-    assert recognition.true_accept_rate(angles, people, 0.25) == 0.5
+    assert rate("aabb", 0.25) == 0.5
+
+
+def test_roc() -> None:
+    genuine = recognition.histogram(np.array([0.9, 0.8, 0.2, np.nan]))
+    impostor = recognition.histogram(np.array([0.5, 0.1, 0.0, -0.3]))
+    curve = recognition.roc(genuine, impostor)
+    assert curve[0] == (pytest.approx(0.25), 0.75)
+    assert curve[-1] == (pytest.approx(1.0), 1.0)
+    assert all(a[1] <= b[1] for a, b in pairwise(curve))
+    assert recognition.roc(genuine, impostor * 0) == []
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.floats(0.05, 1))
+def test_no_more_than_the_share_passes_the_limit(similarities: list[float], share: float) -> None:
+    counts = recognition.histogram(np.array(similarities))
+    limit = recognition.limit(counts, share)
+    if limit is None:
+        assert int(len(similarities) * share) == 0
+        return
+    assert (recognition.above(counts, limit) or 0) <= share + 1e-12
+    lower = recognition.above(counts, limit - 2 / recognition.BINS)
+    assert limit == -1 or (lower or 0) > int(len(similarities) * share) / len(similarities) - 1e-12
+
+
+def test_resampled_accuracies_scatter_around_the_accuracy() -> None:
+    same = np.arange(200) % 2 == 0
+    right = np.stack([np.arange(200) % 4 > 0, np.ones(200, bool)])
+    drawn = recognition.resampled(right, same)
+    np.testing.assert_array_equal(drawn, recognition.resampled(right, same))
+    assert drawn.shape == (1000, 2)
+    # Half of the pairs of one kind are wrong: the variance is that of a coin thrown 100 times.
+    assert drawn[:, 0].mean() == pytest.approx(0.75, abs=0.005)
+    assert drawn[:, 0].std() == pytest.approx(0.025, abs=0.003)
+    assert (drawn[:, 1] == 1).all()
 
 
 def test_who_is_in_a_picture() -> None:
@@ -303,13 +192,6 @@ def test_who_is_in_a_picture() -> None:
 
 
 # rates
-
-
-def test_psnr() -> None:
-    black = np.zeros((2, 2, 3), np.uint8)
-    assert rates.psnr(black, black) == math.inf
-    assert rates.psnr(black, black + 255) == 0
-    assert rates.psnr(black, black + 16) == pytest.approx(24.0484, abs=1e-4)
 
 
 def test_a_curve_keeps_what_no_other_file_beats() -> None:
@@ -372,20 +254,161 @@ def test_the_largest_fall() -> None:
     assert rates.largest_fall([20, math.inf, 30]) == math.inf
 
 
+# quality
+
+
+def test_psnr() -> None:
+    black = np.zeros((2, 2, 3), np.uint8)
+    assert quality.psnr(black, black) == math.inf
+    assert quality.psnr(black, black + 255) == 0
+    assert quality.psnr(black, black + 16) == pytest.approx(24.0484, abs=1e-4)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 0.99949942), (8, 0.97923226), (40, 0.81087157)])
+def test_ms_ssim_as_others_compute_it(size: int, expected: float) -> None:
+    # By pytorch-msssim 1.0.0.
+    with Image.open(samples.ASTRONAUT) as image:
+        a = np.array(image.convert("RGB").crop((140, 0, 396, 256)))
+    y, x = np.mgrid[:256, :256, :1][:2]
+    b = np.clip(a + np.round(size * np.sin(y * 1.3) * np.cos(x * 0.7)), 0, 255).astype(np.uint8)
+    assert quality.ms_ssim(a, b) == pytest.approx(expected, abs=2e-5)
+
+
+def test_ms_ssim_of_small_pictures() -> None:
+    for side in (16, 40, 100):
+        a = samples.portrait(side)
+        assert quality.ms_ssim(a, a) == 1
+        noisy = np.clip(a + samples.noise(side, side) * 0.1, 0, 255).astype(np.uint8)
+        assert 0 < quality.ms_ssim(a, noisy) < 0.99
+    assert quality.decibels(0.99) == pytest.approx(20) and quality.decibels(1.0) == math.inf
+
+
 # peers
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", formats.present())
 def test_a_peer_reaches_from_few_bytes_to_a_good_picture(name: str) -> None:
-    pixels = portrait(1, 1)
-    files = list(PEERS[name].files(pixels))
-    assert all(decoded.shape == pixels.shape and decoded.dtype == np.uint8 for _, _, decoded in files)
-    sizes, qualities = rates.curve((size, rates.psnr(pixels, decoded)) for _, size, decoded in files)
+    pixels = samples.portrait(48)
+    files = list(peers.sweep(FORMATS[name], pixels))
+    assert all(file.pixels.shape == pixels.shape and file.pixels.dtype == np.uint8 for file in files)
+    assert all(file.encode_ms >= 0 and file.decode_ms >= 0 for file in files)
+    sizes, qualities = rates.curve((file.size, quality.psnr(pixels, file.pixels)) for file in files)
     assert len(sizes) >= 5 and qualities[-1] > qualities[0] + 6
-    assert len({setting for setting, _, _ in files}) == len(files)
+    assert len({file.setting for file in files}) == len(files)
 
 
-# verification of the toy
+@pytest.mark.parametrize("name", ["jpeg", "jpeg2000", "webp"])
+def test_the_best_file_within_a_budget(name: str) -> None:
+    peer, pixels = FORMATS[name], samples.portrait(48)
+    sizes = [len(peer.encode(Image.fromarray(pixels), setting)) for setting in peer.ladder]
+    budgets = (min(sizes) - 1, sizes[len(sizes) // 2], max(sizes))
+    nothing, middle, best = peers.fitted(peer, pixels, budgets)
+    assert nothing is None and middle and best
+    assert middle[0] <= budgets[1] and best[0] == sizes[-1]
+    assert quality.psnr(pixels, middle[1]) < quality.psnr(pixels, best[1])
+
+
+@pytest.mark.parametrize("name", formats.present())
+def test_small_and_grey_variants(name: str) -> None:
+    pixels = samples.portrait(64)
+    colour, grey = (
+        peers.fitted(FORMATS[name], pixels, [4000], peers.Variant(0.5, g))[0] for g in (False, True)
+    )
+    assert colour and grey and grey[0] < colour[0]
+    assert grey[1].shape == pixels.shape and np.ptp(grey[1].astype(int), axis=2).max() <= 3
+
+
+def test_a_variant_says_what_it_is() -> None:
+    assert peers.AS_IT_IS.title == "full size, colour"
+    assert peers.Variant(0.35, True).title == "35 % a side, grey"
+
+
+def test_peers_by_name() -> None:
+    chosen = peers.chosen(["webp", "jpeg"], ["mine=a {input} {output} {quality} ;; b {input} {output}"])
+    assert [peer.name for peer in chosen] == ["webp", "jpeg", "mine"]
+    with pytest.raises(FscError, match="gif is no format"):
+        peers.chosen(["gif"])
+    for name in ("webp", "fsc"):
+        with pytest.raises(FscError, match="a name of its own"):
+            peers.chosen(["webp"], [f"{name}=a {{input}} {{output}} {{quality}} ;; b {{input}} {{output}}"])
+
+
+def test_a_format_without_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    assert formats.present() == ("jpeg", "jpeg2000", "webp", "avif")
+    with pytest.raises(FscError, match="jpegxl needs the Python package pillow_jxl"):
+        peers.chosen(["jpegxl"])
+
+
+# external codecs
+
+CODER = """
+import sys
+from PIL import Image
+work, source, target, *rest = sys.argv[1:]
+if work == "encode":
+    Image.open(source).save(target, "JPEG", quality=100 - int(rest[0]))
+else:
+    Image.open(source).save(target, "PNG")
+"""
+
+
+def coder(tmp_path: Path, decoder: str = "decode {input}.jpg {output}") -> External:
+    script = tmp_path / "my coder.py"
+    script.write_text(CODER)
+    words = f'{sys.executable} "{script}"'
+    return external(f"mine={words} encode {{input}} {{output}}.jpg {{quality:90..10}} ;; {words} {decoder}")
+
+
+def test_an_external_codec(tmp_path: Path) -> None:
+    peer, pixels = coder(tmp_path), samples.portrait(32)
+    assert (peer.name, peer.title, peer.suffix) == ("mine", "mine", ".jpg")
+    assert peer.ladder[0] == 90 and peer.ladder[-1] == 10 and len(peer.sweep) == STEPS
+    image = Image.fromarray(pixels)
+    coarse, fine = (peer.encode(image, quality) for quality in (90, 10))
+    expected = io.BytesIO()
+    image.save(expected, "JPEG", quality=90)
+    assert len(coarse) < len(fine) and fine == expected.getvalue()
+    np.testing.assert_array_equal(peer.decode(fine), Image.open(expected).convert("RGB"))
+    assert pickle_free_copy(peer) == peer
+
+
+def pickle_free_copy(peer: External) -> External:
+    """Other processes get copies."""
+    return copy.deepcopy(peer)
+
+
+def test_words_of_a_command_are_never_a_shell(tmp_path: Path) -> None:
+    peer = external("mine=echo {input};touch${IFS}x {output} {quality} ;; b {input} {output}")
+    assert peer.encoder == ("echo", "{input};touch${IFS}x", "{output}", "{quality}")
+
+
+def test_external_codecs_that_fail(tmp_path: Path) -> None:
+    image = Image.new("RGB", (16, 16))
+    with pytest.raises(FscError, match="did not run"):
+        external("x=/no/such {input} {output} {quality} ;; b {input} {output}").encode(image, 1)
+    with pytest.raises(FscError, match=r"mine: .* failed with code 1: ValueError"):
+        coder(tmp_path).encode(image, "x")  # type: ignore[arg-type]
+    with pytest.raises(FscError, match="wrote no picture"):
+        coder(tmp_path, "decode {input}.jpg {output}.other").decode(coder(tmp_path).encode(image, 50))
+    silent = external(f"x={sys.executable} -c 0 {{input}} {{output}} {{quality}} ;; b {{input}} {{output}}")
+    with pytest.raises(FscError, match="cannot be read"):
+        silent.encode(image, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enc {input} {output} {quality} ;; dec {input} {output}", "is NAME=ENCODE ;; DECODE"),
+        ("x=enc {input} {output} {quality}", "is NAME=ENCODE ;; DECODE"),
+        ("x=enc {input} {output} ;; dec {input} {output}", "enc needs {input}, {output}, {quality}"),
+        ("x=enc {input} {output} {quality} ;; dec {input}", "dec needs {input}, {output}"),
+        ("x='enc {input} {output} {quality} ;; dec {input} {output}", "closing quotation"),
+    ],
+)
+def test_what_is_no_external_codec(text: str, message: str) -> None:
+    with pytest.raises(FscError, match=re.escape(message) if "{" in message else message):
+        external(text)
 
 
 def judge_of_colours(path: Path) -> Path:
@@ -401,187 +424,6 @@ def judge_of_colours(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def album_pairs(tmp_path: Path) -> Path:
-    file = tmp_path / "pairs.csv"
-    rows = [f"{name}_0001,{name}_0002,1" for name in ("Ada", "Bo_Li", "Cy")]
-    rows += ["Ada_0001,Bo_Li_0001,0", "Bo_Li_0002,Cy_0002,0", "Cy_0003,Ada_0002,0"]
-    file.write_text("\n".join(["a,b,same", *rows]) + "\n")
-    return file
-
-
-def test_verify_tells_people_apart(toy: None, album: Path, album_pairs: Path) -> None:
-    text = ok("eval", "verify", "--pairs", album_pairs, "--images", album).stdout
-    assert "6 pairs of 7 pictures; 1 without a face found" in text
-    result = json.loads(ok("eval", "verify", "--pairs", album_pairs, "--images", album, "--json").stdout)
-    assert result["without_face"] == ["Cy_0003"]
-    assert result["identity_bytes"] == {"mean": 4, "max": 4}
-    assert result["base_bytes"] == {"mean": HEAD, "max": HEAD}
-    by_float, by_file = result["rows"]
-    assert by_float["from"] == "photograph" and by_file["from"] == "identity codes of the file"
-    assert by_float["mean_cosine"] is None and by_file["mean_cosine"] == pytest.approx(1)
-    # Every pair that has two faces is judged rightly; the one without is an error in its fold.
-    assert 0.5 < by_float["accuracy"] < 1
-    assert by_float["true_accept_rate"] is None
-
-
-def test_verify_by_a_judge(toy: None, album: Path, album_pairs: Path, tmp_path: Path) -> None:
-    judge = judge_of_colours(tmp_path / "judge.ts")
-    arguments = ["--pairs", album_pairs, "--images", album, "--judge", judge]
-    budgets = ["--bytes", "10", "--bytes", "23", "--bytes", "900"]
-    result = json.loads(ok("eval", "verify", *arguments, *budgets, "--json").stdout)
-    names = ["judge, original", "judge, 10 bytes", "judge, 23 bytes", "judge, 900 bytes"]
-    assert [row["name"] for row in result["rows"][2:]] == names
-    original, nothing, flat, fine = result["rows"][2:]
-    assert original["mean_cosine"] is None and nothing["mean_cosine"] is None
-    assert nothing["accuracy"] == 0
-    assert 0.9 < flat["mean_cosine"] < fine["mean_cosine"] < 1 + 1e-9
-    assert "re-embedded by the judge" in fine["from"]
-    names = [row["name"] for row in json.loads(ok("eval", "verify", *arguments, "--json").stdout)["rows"][3:]]
-    assert names == [f"judge, {n} bytes" for n in measure.BUDGETS]
-
-
-def test_verify_refuses(toy: None, album: Path, album_pairs: Path, tmp_path: Path) -> None:
-    arguments = ["eval", "verify", "--pairs", album_pairs, "--images", album]
-    assert fsc(*arguments, "--bytes", "100").exit_code == 2
-    no_judge = tmp_path / "judge.ts"
-    no_judge.write_bytes(b"no recogniser")
-    assert fsc(*arguments, "--judge", no_judge).exit_code == WeightsError.exit_code
-    assert fsc(*arguments, "--judge", tmp_path / "absent.ts").exit_code == 1
-    (album / "Ada" / "Ada_0002.png").unlink()
-    missing = fsc(*arguments)
-    assert missing.exit_code == 1 and "1 pictures of" in missing.stderr and "Ada_0002" in missing.stderr
-
-
-def test_the_face_that_a_picture_is_of() -> None:
-    large_aside = [0.0, 0, 40, 40]
-    central = [80.0, 80, 116, 116]
-    assert verify._foremost(np.array([large_aside, central]), 200, 200) == 1
-    assert verify._foremost(np.array([central, [60.0, 60, 140, 140]]), 200, 200) == 1
-
-
-# rate and distortion of the toy
-
-
-def test_rd_of_one_picture(toy: None, packed: Path) -> None:
-    measured = distortion.measure(pictures.open_pictures(packed)[1], peers=["jpeg"], walked=True)
-    assert (measured.id, measured.source, measured.width, measured.faces) == ("p1", "odd", SIDE, 1)
-    ours = [point for point in measured.points if point.codec == "fsc"]
-    assert ours[0].setting == "base" and ours[0].size == HEAD
-    by_setting = {point.setting: point for point in ours}
-    assert by_setting["quality=100"].size == HEAD + 3 * sum(n * n for n in LEVELS)
-    assert by_setting["quality=25"].size < by_setting["quality=50"].size < by_setting["quality=75"].size
-    assert sum(point.setting == "truncated" for point in ours) == distortion.STEPS - 2
-    assert measured.fall is not None and 0 <= measured.fall < 1
-    assert distortion.measure(pictures.open_pictures(packed)[1]).fall is None
-
-
-def measured(name: str, source: str, side: int, ours: float, theirs: float) -> distortion.Measured:
-    """Both codecs need so many bytes for 30 dB, and twice as many for 6 dB more."""
-    points = [
-        distortion.Point(
-            codec, "base" if codec == "fsc" and q == 24 else f"{q}", round(size * 2 ** ((q - 30) / 6)), q
-        )
-        for codec, size in (("fsc", ours), ("jpeg", theirs))
-        for q in (24, 30, 36)
-    ]
-    points += [distortion.Point("fsc", f"quality={q}", 10**9, 20.0) for q in (*distortion.QUALITIES, 100)]
-    return distortion.Measured(name, source, side, side, 1, tuple(points), None)
-
-
-def test_rd_report_is_the_mean_of_pictures() -> None:
-    pictures_ = [
-        measured("a", "x", 64, 400, 800),
-        measured("b", "x", 64, 800, 1600),
-        measured("c", "y", 64, 1200, 1200),
-    ]
-    report = distortion.report(pictures_, ["jpeg"])
-    assert list(report["groups"]) == ["all", "x 64x64", "y 64x64"]
-    everything = report["groups"]["all"]
-    at_30 = report["targets"].index(30)
-    assert everything["bytes"]["fsc"][at_30] == pytest.approx(800)
-    assert everything["bytes"]["jpeg"][at_30] == pytest.approx(1200)
-    difference = report["groups"]["x 64x64"]["rate_difference"]["jpeg"]
-    assert difference["percent"] == pytest.approx(-50, abs=0.1)
-    assert (difference["from_db"], difference["to_db"], difference["pictures"]) == (24, 36, 2)
-    assert report["groups"]["all"]["settings"]["base"] == {"bytes": pytest.approx(400), "psnr": 24}
-    assert report["largest_fall"] == {"pictures": 0, "stride": 16, "decibels": None}
-
-
-def test_a_psnr_that_one_codec_misses_is_not_compared_on_that_picture() -> None:
-    points = [p for p in measured("d", "x", 64, 1, 1).points if p.codec == "fsc" and p.psnr < 26]
-    blurred = distortion.Measured("d", "x", 64, 64, 0, tuple(points), 0.25)
-    group = distortion.report([measured("a", "x", 64, 400, 800), blurred], ["jpeg"])["groups"]["all"]
-    assert group["compared"] == [1] * len(distortion.TARGETS)
-    assert group["bytes"]["fsc"][2] == pytest.approx(400)
-    report = distortion.report([blurred], [])
-    assert report["without_face"] == 1 and report["groups"]["all"]["bytes"]["fsc"] == [None] * 5
-    assert report["largest_fall"]["decibels"] == 0.25
-
-
-def test_rd_command(toy: None, packed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report" / "today"
-    arguments = ["eval", "rd", "--images", packed, "--limit", "4", "--peers", "jpeg,webp"]
-    text = ok(*arguments, "--walk", "1", "--out", out).stdout
-    assert "| all, 4 pictures | 26 dB | 28 dB | 30 dB | 32 dB | 34 dB | our rate |" in text
-    assert "| JPEG |" in text and "| AVIF |" not in text
-    assert "over 1 pictures: 0." in text
-    rows = (out / "rd.csv").read_text().splitlines()
-    assert rows[0] == "id,source,width,height,faces,codec,setting,bytes,psnr"
-    assert {row.split(",")[0] for row in rows[1:]} == {"p0", "p1", "p2", "p3"}
-    kept = json.loads((out / "rd.json").read_text())
-    assert kept["pictures"] == 4 and kept["images"] == str(packed)
-    before = (out / "rd.csv").read_bytes()
-    again = fsc(*arguments, "--out", out)
-    assert again.exit_code == 1 and "--force" in again.stderr
-    document = json.loads(ok(*arguments, "--walk", "0", "--out", out, "--force", "--json").stdout)
-    assert document["groups"] == kept["groups"] and document["largest_fall"]["decibels"] is None
-    assert (out / "rd.csv").read_bytes() == before
-
-
-def test_rd_refuses(toy: None, packed: Path) -> None:
-    assert "choices are jpeg" in fsc("eval", "rd", "--images", packed, "--peers", "gif").stderr
-    assert fsc("eval", "rd", "--images", packed, "--limit", "0").exit_code == 2
-    assert fsc("eval", "rd", "--images", packed.parent / "none").exit_code == 1
-    assert list(PEERS) == list(measure.PEERS)
-
-
-# faces
-
-
-def test_the_detector_against_labels(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    label = (pictures.open_pictures(packed)[0].labels or ())[0]
-    shifted = faces.Face(label.box, label.landmarks + np.array([1.5, 0]), 0.9)
-    larger = faces.Face(np.array([-30.0, -30.0, 60.0, 60.0]), label.landmarks, 0.5)
-    answers = iter([[shifted], [], [larger, shifted], [larger], [shifted]])
-    monkeypatch.setattr(faces, "find", lambda pixels: next(answers))
-    monkeypatch.setattr(measure, "KINDS", ())
-    result = json.loads(ok("eval", "faces", "--images", packed, "--json").stdout)
-    assert (result["pictures"], result["labelled"]) == (5, 5)
-    assert result["found"] == pytest.approx(3 / 5) and result["found_first"] == pytest.approx(2 / 5)
-    eyes = np.linalg.norm(label.landmarks[0] - label.landmarks[1])
-    assert result["landmark_error"] == pytest.approx(1.5 / eyes)
-    assert result["faces"] == 1
-    monkeypatch.setattr(faces, "find", lambda pixels: [])
-    text = ok("eval", "faces", "--images", packed, "--limit", "2").stdout
-    assert "2 pictures, 2 with a label" in text and "0.00 %" in text
-
-
-def test_pictures_that_show_nobody(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = json.loads(packed.read_text().splitlines()[0]) | {"faces": []}
-    packed.write_text(json.dumps(record))
-    monkeypatch.setattr(faces, "find", lambda pixels: [])
-    found = detection.look(pictures.open_pictures(packed)[0])
-    assert (found.labelled, found.found, found.hit, found.error) == (0, 0, False, None)
-    report = detection.report([found])
-    assert report["found"] is None and report["with_faces"] == 0
-
-
-def test_faces_needs_labels(album: Path) -> None:
-    result = fsc("eval", "faces", "--images", album)
-    assert result.exit_code == 1 and "has no labels" in result.stderr
-
-
 # jobs
 
 
@@ -591,8 +433,192 @@ def test_several_processes_give_the_same_in_the_same_order() -> None:
 
 
 def test_a_judge_reads_rgb_of_the_aligned_frame(tmp_path: Path) -> None:
-    judge = judges.load(judge_of_colours(tmp_path / "judge.ts"))
+    judge = judges.load(str(judge_of_colours(tmp_path / "judge.ts")))
     red = np.zeros((112, 112, 3), np.uint8)
     red[..., 0] = 200
     identity = np.array([[1.0, 0, 0], [0, 1, 0]])
-    np.testing.assert_allclose(judge.embed([red, red[..., ::-1].copy()], identity), [[1, 0, 0], [0, 0, 1]])
+    found = judges.embed(judge, [red, red[..., ::-1].copy()], identity)
+    np.testing.assert_allclose(found, [[1, 0, 0], [0, 0, 1]])
+
+
+def test_a_judge_from_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "judge.onnx"
+    file.write_bytes(onnx_mean())
+    red = np.zeros((112, 112, 3), np.uint8)
+    red[..., 0] = 255
+    found = judges.load(str(file)).look(np.array([red, red]))
+    np.testing.assert_allclose(found, [[1, -1, -1]] * 2, atol=1e-6)
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(WeightsError, match="no ONNX recogniser"):
+        judges.load(str(tmp_path / "bad.onnx"))
+
+
+def onnx_mean() -> bytes:
+    """The network of one GlobalAveragePool, as protocol buffers."""
+
+    def field(number: int, value: bytes | str | int) -> bytes:
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        data = value.encode() if isinstance(value, str) else value
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    def tensor(name: str, *sides: int) -> bytes:
+        shape = b"".join(field(1, field(1, side)) for side in sides)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
+
+    node = field(1, "x") + field(2, "y") + field(4, "GlobalAveragePool")
+    graph = field(1, node) + field(2, "g") + field(11, tensor("x", 1, 3, 112, 112))
+    graph += field(12, tensor("y", 1, 3, 1, 1))
+    return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13))
+
+
+def test_a_judge_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judge.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(FscError, match="needs the Python package onnxruntime"):
+        judges.load(str(tmp_path / "judge.onnx"))
+
+
+def test_what_tells_judges_apart(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    assert judges.identity("own") == "own"
+    assert judges.identity(str(tmp_path / "a")) == hashlib.sha256(b"a").hexdigest()
+
+
+# journal
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    id: str
+    embedding: Any
+    parts: tuple[Inner, ...]
+
+
+def finished(name: str) -> Finished:
+    return Finished(name, np.array([0.1, -1e-30, 3e38], np.float32), (Inner(math.inf), Inner(0.1)))
+
+
+def test_a_journal_gives_back_the_very_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.jsonl"
+    for journal in (Journal(None, {}), Journal(path, {"a": 1})):
+        journal.add("p", finished("p"))
+    for records in (journal.records, Journal(path, {"a": 1}).records):
+        kept = records["p"]
+        assert kept["id"] == "p" and kept["parts"] == [{"value": math.inf}, {"value": 0.1}]
+        assert kept["embedding"].dtype == np.float32
+        np.testing.assert_array_equal(kept["embedding"], finished("p").embedding)
+    with pytest.raises(TypeError):
+        journal.add("q", Finished("q", np.zeros(1), ()))
+
+
+def test_a_journal_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    journal = Journal(path, {"a": 1})
+    for name in "pq":
+        journal.add(name, finished(name))
+    path.write_bytes(path.read_bytes()[:-9])
+    again = Journal(path, {"a": 1})
+    assert list(again.records) == ["p"]
+    again.add("r", finished("r"))
+    assert list(Journal(path, {"a": 1}).records) == ["p", "r"]
+
+
+def test_a_journal_of_other_conditions(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    Journal(path, {"a": 1, "b": 2}).add("p", finished("p"))
+    with pytest.raises(FscError, match="measured with other b; --force"):
+        Journal(path, {"a": 1, "b": 3})
+    assert Journal(path, {"a": 1, "b": 3}, force=True).records == {}
+    path.write_text("no journal\n")
+    with pytest.raises(FscError, match="something else"):
+        Journal(path, {})
+
+
+# degraded photographs
+
+
+def test_degraded_photographs() -> None:
+    pixels = samples.portrait(200)
+    face = faces.Face(np.array([50.0, 40, 146, 160]), faces.TEMPLATE + 44, 1.0)
+    made = {kind: degraded(pixels, face) for kind, degraded in degrade.KINDS.items()}
+    assert set(made) == set(degrade.TITLES)
+    assert made["small"].shape == (100, 100, 3)
+    assert all(made[kind].shape == pixels.shape for kind in made if kind != "small")
+    assert made["dark"].max() <= 64
+    detail = {kind: np.abs(np.diff(made[kind].astype(int), axis=1)).mean() for kind in ("blurred", "JPEG")}
+    assert detail["blurred"] < 0.8 * np.abs(np.diff(pixels.astype(int), axis=1)).mean()
+    assert 20 < quality.psnr(pixels, made["JPEG"]) < 40
+    middle = tuple(face.landmarks.mean(0).round().astype(int)[::-1])
+    assert np.abs(made["turned"][middle].astype(int) - pixels[middle]).max() < 30
+    tiny = faces.Face(np.array([0.0, 0, 30, 40]), faces.TEMPLATE, 1.0)
+    assert degrade.small(pixels, tiny) is pixels
+
+
+# identity codes of other sizes
+
+
+def test_tables_of_codes() -> None:
+    found = codes.quantised(np.random.default_rng(0).normal(0, 0.06, (50, 32)).astype(np.float32), 24, 0.04)
+    assert (found[:, 24:] == 0).all() and np.abs(found).max() <= 15
+    rows = codes.frequencies(found)
+    assert rows.shape == (4, 31) and (rows.sum(1) == 1 << codes.PRECISION).all()
+    for group, row in enumerate(rows):
+        assert (row[found[:, 8 * group : 8 * group + 8] + 15] > 0).all()
+    sizes = codes.coded_bytes(found)
+    assert all(size % 4 == 0 for size in sizes)
+    assert np.mean(sizes) == pytest.approx(codes._information(found), abs=2)
+
+
+def test_accuracy_against_bytes_of_code() -> None:
+    rng = np.random.default_rng(1)
+    people = rng.normal(size=(30, 256)) * np.geomspace(1, 0.1, 256)
+    shots = np.repeat(people, 2, 0) + 0.5 * rng.normal(size=(60, 256)) * np.geomspace(1, 0.1, 256)
+    unit = (shots / np.linalg.norm(shots, axis=1, keepdims=True)).astype(np.float32)
+    seen = [looks.Seen(f"P{i // 2}_{i % 2:04}", {}, 1, 0, 0, e) for i, e in enumerate(unit)]
+    ids = [(seen[2 * i].id, seen[2 * i + 1].id) for i in range(30)]
+    ids += [(seen[2 * i].id, seen[2 * i - 1].id) for i in range(30)]
+    same = np.arange(60) < 30
+    table = verify.Verification(seen, pairs.Pairs(tuple(ids), same, pairs.deal(same)))
+    curve = codes.curve([*(s.embedding for s in seen[:-1]), None], table)
+    assert [point["target"] for point in curve] == list(codes.TARGETS)
+    assert all(point["bytes"] <= point["target"] and point["most"] >= point["bytes"] for point in curve)
+    assert all(point["missing"] == 1 for point in curve)
+    cosines = [point["mean_cosine"] for point in curve]
+    assert cosines == sorted(cosines) and cosines[-1] > 0.95
+    assert codes.curve([None] * 60, table) == []
+
+
+# bytes needed
+
+
+def test_intervals_in_words() -> None:
+    assert verify.interval(np.array([5.0, *range(1, 101)])) == {"value": 5, "low": 3, "high": 98}
+    assert verify.interval(np.array([0.0, 0, math.inf])) == {
+        "value": "below",
+        "low": "below",
+        "high": "beyond",
+    }
+    assert verify.interval(np.array([math.nan, math.nan])) == {"value": None, "low": None, "high": None}
+
+
+# groups
+
+
+def test_groups_by_label_and_by_band() -> None:
+    tags = [{"age": age, "group": "x"} for age in ("3", "20", "39.5", "70")]
+    assert groups.labelled(tags, "group") == ["x"] * 4
+    bands = groups.labelled(tags, "age", [40, 20])
+    assert bands == ["below 20", "20 to 40", "20 to 40", "40 and above"]
+    entries = [pictures.Entry(str(i), "", Path(), tags=tag) for i, tag in enumerate([*tags, {"sex": "f"}])]
+    assert [entry.id for entry in groups.having(entries, "age")] == list("0123")
+    with pytest.raises(FscError, match="no picture has a label 'skin'; there are age, group, sex"):
+        groups.having(entries, "skin")
+    with pytest.raises(FscError, match="not a number"):
+        groups.labelled(tags, "group", [1])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from facecodec import codec, encoder
-from facecodec.evaluation import rates
-from facecodec.evaluation.peers import PEERS
+from facecodec.evaluation import peers, quality, rates, tables
+from facecodec.evaluation.peers import OURS, File, Peer
 from facecodec.evaluation.pictures import Entry
 
 Pixels = npt.NDArray[np.uint8]
 
-OURS = "fsc"
 STEPS = 16
 """Sizes at which one file is cut, from its base layer to its end."""
 
@@ -28,15 +26,28 @@ TARGETS = (26, 28, 30, 32, 34)
 STRIDE = 16
 """Bytes between the cuts that look for a fall in quality."""
 
+METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
+"""In dB both: what curves and rate differences are drawn over."""
+
 
 @dataclass(frozen=True)
 class Point:
-    """One whole file: the ``setting`` that made it, its ``size`` in bytes, its ``psnr`` in dB."""
+    """One whole file: the ``setting`` that made it, its ``size`` in bytes, ``psnr`` in dB, ``ms_ssim`` 0..1.
+
+    Times are of the processor (of the clock for external commands); that of a cut is that of its whole file.
+    """
 
     codec: str
     setting: str
     size: int
     psnr: float
+    ms_ssim: float
+    encode_ms: float
+    decode_ms: float
+
+    def decibels(self, metric: str) -> float:
+        """Return one of METRICS in dB."""
+        return self.psnr if metric == "psnr" else quality.decibels(self.ms_ssim)
 
 
 @dataclass(frozen=True)
@@ -51,44 +62,69 @@ class Measured:
     points: tuple[Point, ...]
     fall: float | None
 
-    def curve(self, name: str) -> rates.Curve:
-        """Return bytes against PSNR of one codec."""
-        return rates.curve((point.size, point.psnr) for point in self.points if point.codec == name)
+    @classmethod
+    def kept(cls, record: dict[str, Any]) -> Measured:
+        """Return what a journal kept of one."""
+        return cls(**record | {"points": tuple(Point(**point) for point in record["points"])})
+
+    def curve(self, name: str, metric: str = "psnr") -> rates.Curve:
+        """Return bytes against quality of one codec."""
+        return rates.curve((p.size, p.decibels(metric)) for p in self.points if p.codec == name)
 
 
-def measure(entry: Entry, *, peers: Sequence[str] = (), walked: bool = False) -> Measured:
-    """Encode and decode one picture by this codec and by ``peers``; ``walked`` looks for falls in quality."""
+def measure(entry: Entry, *, others: Sequence[Peer] = (), walked: bool = False) -> Measured:
+    """Encode and decode one picture by this codec and by ``others``; ``walked`` looks for falls."""
     pixels = entry.pixels()
-    full = encoder.encode(pixels, quality=100, no_face="encode")
-    points = [*_ours(full, pixels)]
-    for name in peers:
-        points += [Point(name, s, size, rates.psnr(pixels, p)) for s, size, p in PEERS[name].files(pixels)]
+    full, spent = _encoded(pixels, 100)
+    points = [_point(OURS, file, pixels) for file in _ours(full, spent, pixels)]
+    for peer in others:
+        points += [_point(peer.name, file, pixels) for file in peers.sweep(peer, pixels)]
     height, width = pixels.shape[:2]
     fall = rates.largest_fall(along(full, pixels)) if walked else None
     return Measured(entry.id, entry.source, width, height, codec.info(full).faces, tuple(points), fall)
 
 
-def _ours(full: bytes, pixels: Pixels) -> Iterator[Point]:
+def _point(name: str, file: File, pixels: Pixels) -> Point:
+    psnr, ms_ssim = quality.psnr(pixels, file.pixels), quality.ms_ssim(pixels, file.pixels)
+    return Point(
+        name, file.setting, file.size, psnr, ms_ssim, round(file.encode_ms, 3), round(file.decode_ms, 3)
+    )
+
+
+def _encoded(pixels: Pixels, quality: int) -> tuple[bytes, float]:
+    start = time.process_time()
+    data = encoder.encode(pixels, quality=quality, no_face="encode")
+    return data, 1000 * (time.process_time() - start)
+
+
+def _ours(full: bytes, spent: float, pixels: Pixels) -> Iterator[File]:
     base = codec.strip(full, "base")
-    yield Point(OURS, "base", len(base), rates.psnr(pixels, codec.decode(base).pixels))
+    yield _decoded("base", base, spent)
     sizes = np.geomspace(len(base), len(full), STEPS).round().astype(int)
-    for short in (codec.truncate(full, int(size)) for size in sizes[1:-1]):
-        yield Point(OURS, "truncated", len(short), rates.psnr(pixels, codec.decode(short).pixels))
-    yield Point(OURS, "quality=100", len(full), rates.psnr(pixels, codec.decode(full).pixels))
-    for quality in QUALITIES:
-        data = encoder.encode(pixels, quality=quality, no_face="encode")
-        yield Point(OURS, f"quality={quality}", len(data), rates.psnr(pixels, codec.decode(data).pixels))
+    for number, size in enumerate(sizes[1:-1], 1):
+        yield _decoded(f"cut {number}", codec.truncate(full, int(size)), spent)
+    yield _decoded("quality=100", full, spent)
+    for value in QUALITIES:
+        yield _decoded(f"quality={value}", *_encoded(pixels, value))
+
+
+def _decoded(setting: str, data: bytes, spent: float) -> File:
+    start = time.process_time()
+    pixels = codec.decode(data).pixels
+    return File(setting, len(data), pixels, spent, 1000 * (time.process_time() - start))
 
 
 def along(data: bytes, pixels: Pixels, stride: int = STRIDE) -> Iterator[float]:
     """Yield the PSNR of a file cut at every ``stride`` bytes from its base layer to its end."""
     for size in (*range(len(codec.strip(data, "base")), len(data), stride), len(data)):
-        yield rates.psnr(pixels, codec.decode(codec.truncate(data, size)).pixels)
+        yield quality.psnr(pixels, codec.decode(codec.truncate(data, size)).pixels)
 
 
-def report(measured: Sequence[Measured], peers: Sequence[str]) -> dict[str, Any]:
-    """Return the figures over all pictures, and by size and source, as numbers and text for JSON."""
-    names = [OURS, *peers]
+def report(measured: Sequence[Measured], names: Sequence[str]) -> dict[str, Any]:
+    """Return the figures over all pictures, and by size and source, as numbers and text for JSON.
+
+    ``names`` are those of the other codecs.
+    """
     groups: dict[str, list[Measured]] = {"all": list(measured)}
     keys: tuple[Callable[[Measured], str], ...] = (
         lambda m: f"{m.width}x{m.height}",
@@ -105,15 +141,17 @@ def report(measured: Sequence[Measured], peers: Sequence[str]) -> dict[str, Any]
         "pictures": len(measured),
         "without_face": sum(not m.faces for m in measured),
         "targets": list(TARGETS),
-        "groups": {name: _group(part, names) for name, part in groups.items()},
+        "groups": {name: _group(part, [OURS, *names]) for name, part in groups.items()},
         "largest_fall": {"pictures": len(falls), "stride": STRIDE, "decibels": max(falls, default=None)},
     }
 
 
 def _group(measured: Sequence[Measured], names: Sequence[str]) -> dict[str, Any]:
-    curves = {name: [m.curve(name) for m in measured] for name in names}
+    curves = {
+        metric: {name: [m.curve(name, metric) for m in measured] for name in names} for metric in METRICS
+    }
     needed = {
-        name: np.array([[rates.bytes_for(c, target) for target in TARGETS] for c in curves[name]])
+        name: np.array([[rates.bytes_for(c, target) for target in TARGETS] for c in curves["psnr"][name]])
         for name in names
     }
     reached = np.isfinite(np.array(list(needed.values()))).all(0)
@@ -127,11 +165,12 @@ def _group(measured: Sequence[Measured], names: Sequence[str]) -> dict[str, Any]
             ]
             for name in names
         },
-        "rate_difference": {name: _difference(curves[OURS], curves[name]) for name in names[1:]},
-        "settings": {
-            setting: _mean([p for m in measured for p in m.points if (p.codec, p.setting) == (OURS, setting)])
-            for setting in ("base", *(f"quality={q}" for q in (*QUALITIES, 100)))
+        "rate_difference": {
+            metric: {name: _difference(of[OURS], of[name]) for name in names[1:]}
+            for metric, of in curves.items()
         },
+        "curves": {name: _means(measured, name) for name in names},
+        "milliseconds": {name: _times(measured, name) for name in names},
     }
 
 
@@ -150,21 +189,44 @@ def _difference(ours: Sequence[rates.Curve], theirs: Sequence[rates.Curve]) -> d
     }
 
 
-def _mean(points: Sequence[Point]) -> dict[str, float | None]:
-    finite = [p.psnr for p in points if math.isfinite(p.psnr)]
+def _means(measured: Sequence[Measured], name: str) -> list[dict[str, Any]]:
+    """Return means over the pictures, setting by setting in rising order; infinite dB do not count."""
+    settings: dict[str, list[Point]] = {}
+    for picture in measured:
+        for point in picture.points:
+            if point.codec == name:
+                settings.setdefault(point.setting, []).append(point)
+    means = [
+        {
+            "setting": setting,
+            "bytes": float(np.mean([p.size for p in points])),
+            **{metric: _finite_mean([p.decibels(metric) for p in points]) for metric in METRICS},
+        }
+        for setting, points in settings.items()
+    ]
+    return sorted(means, key=lambda mean: float(mean["bytes"]))
+
+
+def _finite_mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
+
+
+def _times(measured: Sequence[Measured], name: str) -> dict[str, float]:
+    points = [point for picture in measured for point in picture.points if point.codec == name]
     return {
-        "bytes": float(np.mean([p.size for p in points])),
-        "psnr": float(np.mean(finite)) if finite else None,
+        "encode": float(np.median([point.encode_ms for point in points])),
+        "decode": float(np.median([point.decode_ms for point in points])),
     }
 
 
 def table(measured: Sequence[Measured]) -> str:
     """Return every file of every picture as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["id", "source", "width", "height", "faces", "codec", "setting", "bytes", "psnr"])
+    head = ["id", "source", "width", "height", "faces", "codec", "setting", "bytes", "psnr", "ms_ssim"]
+    rows = []
     for m in measured:
         for p in m.points:
-            row = (m.id, m.source, m.width, m.height, m.faces, p.codec, p.setting, p.size, f"{p.psnr:.4f}")
-            writer.writerow(row)
-    return buffer.getvalue()
+            picture = (m.id, m.source, m.width, m.height, m.faces)
+            figures = (p.size, f"{p.psnr:.4f}", f"{p.ms_ssim:.6f}", p.encode_ms, p.decode_ms)
+            rows.append([*picture, p.codec, p.setting, *figures])
+    return tables.written([*head, "encode_ms", "decode_ms"], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,10 @@ class Pairs:
     def pictures(self) -> list[str]:
         """Return every id once, in the order of first mention."""
         return list(dict.fromkeys(id for pair in self.ids for id in pair))
+
+    def taken(self, rows: Sequence[int]) -> Pairs:
+        """Return the pairs of some rows."""
+        return Pairs(tuple(self.ids[row] for row in rows), self.same[rows], self.folds[rows])
 
 
 def read_pairs(path: Path) -> Pairs:

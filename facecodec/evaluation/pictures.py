@@ -1,14 +1,16 @@
 """The pictures that are measured: a folder of files, or a packed set.
 
 A packed set is a pair ``NAME.bin`` (encoded pictures, one after another) and ``NAME.jsonl`` (one line a
-picture: ``id``, ``off`` and ``len`` in bytes, and, where known, ``source`` and the labelled ``faces``).
+picture: ``id``, ``off`` and ``len`` in bytes, and, where known, ``source``, the labelled ``faces`` and any
+other column).  A folder may hold ``labels.csv``: the column ``id`` and any others.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from facecodec.errors import FscError
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
+LABELS = "labels.csv"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
 
 
@@ -35,7 +38,8 @@ class Label:
 class Entry:
     """One picture, not yet read: bytes ``offset`` to ``offset + length`` of a file, or all of it.
 
-    ``labels`` are its faces, largest first, or None where nobody labelled them.
+    ``labels`` are its faces, largest first, or None where nobody labelled them.  ``tags`` say more of it, by
+    the name of their column.
     """
 
     id: str
@@ -44,6 +48,7 @@ class Entry:
     offset: int = 0
     length: int | None = None
     labels: tuple[Label, ...] | None = None
+    tags: dict[str, str] = field(default_factory=dict)
 
     def pixels(self) -> Pixels:
         """Return uint8 sRGB (H, W, 3); raises ImageError."""
@@ -74,14 +79,26 @@ def _folder(where: Path) -> list[Entry]:
         raise FscError(f"{where} is neither a folder of pictures nor a packed set, NAME.jsonl")
     paths = sorted(path for path in where.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = Counter(path.stem for path in paths)
-    return [
-        Entry(
-            path.stem if names[path.stem] == 1 else path.relative_to(where).as_posix(),
-            path.parent.relative_to(where).as_posix(),
-            path,
-        )
-        for path in paths
-    ]
+    tags = _tags(where / LABELS)
+    entries = []
+    for path in paths:
+        name = path.stem if names[path.stem] == 1 else path.relative_to(where).as_posix()
+        source = path.parent.relative_to(where).as_posix()
+        entries.append(Entry(name, source, path, tags={"source": source} | tags.get(name, {})))
+    return entries
+
+
+def _tags(path: Path) -> dict[str, dict[str, str]]:
+    """Return the other columns of ``labels.csv`` by id; none if there is no such file; raises FscError."""
+    if not path.is_file():
+        return {}
+    rows = list(csv.DictReader(files.read(path).decode("utf-8-sig", "replace").splitlines()))
+    if not rows or "id" not in rows[0]:
+        raise FscError(f"{path} has no column id")
+    return {
+        row["id"]: {column: value for column, value in row.items() if column and value is not None}
+        for row in rows
+    }
 
 
 def _packed(where: Path) -> list[Entry]:
@@ -98,6 +115,11 @@ def _packed(where: Path) -> list[Entry]:
                     int(record["off"]),
                     int(record["len"]),
                     _labels(record["faces"]) if "faces" in record else None,
+                    {
+                        key: str(value)
+                        for key, value in record.items()
+                        if isinstance(value, str | int | float) and key not in ("id", "off", "len")
+                    },
                 )
             )
         except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Curves of bytes against PSNR: what a PSNR costs, and Bjontegaard's mean difference of rate."""
+"""Curves of bytes against quality: what a quality costs, and Bjontegaard's mean difference of rate."""
 
 from __future__ import annotations
 
@@ -8,39 +8,32 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Curve = tuple[Floats, Floats]
-"""Rising bytes, and the PSNR in dB that rises with them."""
+"""Rising bytes, and the quality (PSNR or MS-SSIM in dB, accuracy) that rises with them."""
 
 SAMPLES = 1000
 
 
-def psnr(a: Pixels, b: Pixels) -> float:
-    """Return the PSNR in dB over all channels of two uint8 pictures; infinite if they are equal."""
-    error = float(np.square(a.astype(np.float64) - b).mean())
-    return 10 * math.log10(255**2 / error) if error else math.inf
-
-
-def curve(points: Iterable[tuple[int, float]]) -> Curve:
-    """Return the points (bytes, PSNR) that no other beats in both; those without any error do not count."""
-    kept: list[tuple[int, float]] = []
+def curve(points: Iterable[tuple[float, float]]) -> Curve:
+    """Return the points (bytes, quality) that no other beats in both; infinite qualities do not count."""
+    kept: list[tuple[float, float]] = []
     for size, quality in sorted(points, key=lambda point: (point[0], -point[1])):
         if math.isfinite(quality) and (not kept or quality > kept[-1][1]):
             kept.append((size, quality))
     return np.array([p[0] for p in kept], np.float64), np.array([p[1] for p in kept], np.float64)
 
 
-def bytes_for(curve: Curve, decibels: float) -> float:
-    """Return the bytes for at least this PSNR, their logarithm interpolated; infinite where out of reach."""
+def bytes_for(curve: Curve, quality: float) -> float:
+    """Return the bytes for at least this quality, logarithms interpolated; infinite out of reach."""
     sizes, qualities = curve
-    if not len(sizes) or decibels > qualities[-1]:
+    if not len(sizes) or quality > qualities[-1]:
         return math.inf
-    return float(np.exp(np.interp(decibels, qualities, np.log(sizes))))
+    return float(np.exp(np.interp(quality, qualities, np.log(sizes))))
 
 
 def rate_difference(ours: Curve, theirs: Curve) -> tuple[float, float, float] | None:
-    """Return the mean of ln(our bytes / their bytes) over the PSNR that both reach, and that range in dB.
+    """Return the mean of ln(our bytes / their bytes) over the quality that both reach, and that range in dB.
 
     Bjontegaard's measure (VCEG-M33) with piecewise monotone cubic interpolation of the logarithm of bytes.
     None where the ranges do not overlap, or a curve has fewer than two points.

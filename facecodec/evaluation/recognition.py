@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+BINS = 100_000
+"""Of equal width, for cosines from -1 to 1: what a threshold at a false accept rate is exact to."""
 
 
 def cosines(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
@@ -17,6 +21,11 @@ def cosines(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
     a, b = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.asarray((a * b).sum(1) / np.maximum(norms, 1e-12), np.float64)
+
+
+def cosine(a: Floats | None, b: Floats | None) -> float | None:
+    """Return the cosine of two embeddings (D,), None where one is missing."""
+    return None if a is None or b is None else float(cosines(a[None], b[None])[0])
 
 
 def threshold(similarities: Floats, same: Bools) -> float:
@@ -38,19 +47,23 @@ def threshold(similarities: Floats, same: Bools) -> float:
     return float(edges[best[len(best) // 2]])
 
 
-def accuracy(similarities: Floats, same: Bools, folds: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return the mean accuracy over the folds, and its standard error.
+def decisions(similarities: Floats, same: Bools, folds: npt.NDArray[np.int64]) -> Bools:
+    """Return for each pair whether it is judged rightly, by the threshold that the other folds choose.
 
-    Each fold is judged by the threshold that the others choose.  A pair that could not be compared, NaN, is
-    judged wrongly whatever it is.
+    A pair that could not be compared, NaN, is judged wrongly whatever it is.
     """
-    right = []
+    right = np.zeros(len(same), np.bool_)
     for fold in np.unique(folds):
         here = folds == fold
         limit = threshold(similarities[~here], same[~here])
-        decided = (similarities[here] >= limit) == same[here]
-        right.append(np.mean(decided & ~np.isnan(similarities[here])))
-    return float(np.mean(right)), float(np.std(right) / np.sqrt(max(1, len(right) - 1)))
+        right[here] = ((similarities[here] >= limit) == same[here]) & ~np.isnan(similarities[here])
+    return right
+
+
+def accuracy(right: Bools, folds: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean over the folds of the share of right decisions, and its standard error."""
+    shares = [float(np.mean(right[folds == fold])) for fold in np.unique(folds)]
+    return float(np.mean(shares)), float(np.std(shares) / np.sqrt(max(1, len(shares) - 1)))
 
 
 def person(id: str) -> str | None:
@@ -59,27 +72,73 @@ def person(id: str) -> str | None:
     return match[1] if match else None
 
 
-def true_accept_rate(
-    embeddings: Floats, people: Sequence[str | None], false_accept_rate: float
-) -> float | None:
+def histogram(similarities: Floats) -> Counts:
+    """Return how many similarities -1..1 lie in each of BINS equal bins; NaN counts as -1."""
+    known = np.nan_to_num(np.asarray(similarities, np.float64), nan=-1.0)
+    bins = np.floor((known + 1) * (BINS / 2)).astype(np.int64)
+    return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
+
+
+def all_pairs(embeddings: Floats, people: Sequence[str]) -> tuple[Counts, Counts]:
+    """Return histograms of the cosines of all pairs of rows (n, d): of one person, and of different ones.
+
+    A row of NaN, where no face was found, is like nobody.
+    """
+    who = np.unique(np.array(people, str), return_inverse=True)[1]
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = np.asarray(embeddings, np.float64) / np.maximum(norms, 1e-12)
+    genuine, impostor = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    for row in range(len(unit) - 1):
+        similar = unit[row + 1 :] @ unit[row]
+        own = who[row + 1 :] == who[row]
+        genuine += histogram(similar[own])
+        impostor += histogram(similar[~own])
+    return genuine, impostor
+
+
+def limit(impostor: Counts, false_accept_rate: float) -> float | None:
+    """Return the lowest threshold, the edge of a bin, that at most this share passes; None of too few."""
+    passed = int(impostor.sum() * false_accept_rate)
+    if not passed:
+        return None
+    above = np.cumsum(impostor[::-1])[::-1]
+    first = int(np.argmax(np.append(above, 0) <= passed))
+    return first * 2 / BINS - 1
+
+
+def above(counts: Counts, threshold: float) -> float | None:
+    """Return the share of a histogram at or above the edge of a bin, None of nothing."""
+    total = int(counts.sum())
+    return float(counts[round((threshold + 1) * BINS / 2) :].sum() / total) if total else None
+
+
+def true_accept_rate(genuine: Counts, impostor: Counts, false_accept_rate: float) -> float | None:
     """Return the share of pairs of one person above the threshold that this share of other pairs passes.
 
-    Over all pairs of rows of ``embeddings`` (n, d), NaN where no face was found: such pairs are not accepted.
-    None where people are unknown, or the pairs are too few for the rate.
+    None where the pairs are too few for the rate.
     """
-    if None in people:
-        return None
-    who = np.unique(np.array(people, str), return_inverse=True)[1]
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    genuine, impostor = [], []
-    for row in range(len(unit) - 1):
-        similar = np.nan_to_num(unit[row + 1 :] @ unit[row], nan=-1.0)
-        own = who[row + 1 :] == who[row]
-        genuine.append(similar[own])
-        impostor.append(similar[~own])
-    others, own_ = np.concatenate(impostor or [[]]), np.concatenate(genuine or [[]])
-    passed = int(len(others) * false_accept_rate)
-    if not passed or not len(own_):
-        return None
-    limit = np.partition(others, len(others) - passed - 1)[len(others) - passed - 1]
-    return float(np.mean(own_ > limit))
+    at = limit(impostor, false_accept_rate)
+    return None if at is None else above(genuine, at)
+
+
+def roc(genuine: Counts, impostor: Counts, points: int = 60) -> list[tuple[float, float]]:
+    """Return (false, true accept rate) at rates evenly spaced in logarithm, from one pair's share to 1."""
+    if not (genuine.sum() and impostor.sum()):
+        return []
+    rates = np.geomspace(1 / impostor.sum(), 1, points)
+    found = [(float(rate), true_accept_rate(genuine, impostor, rate * (1 + 1e-9))) for rate in rates]
+    return [(rate, share) for rate, share in found if share is not None]
+
+
+def resampled(right: Bools, same: Bools, replicates: int = 1000, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Return the accuracy (replicates, n) of decisions (n, pairs) over pairs drawn again with replacement.
+
+    Equally many of both kinds as there are; each threshold stays as it was; the same for the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((replicates, len(same)))
+    for kind in (True, False):
+        here = np.flatnonzero(same == kind)
+        if len(here):
+            drawn[:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), replicates)
+    return np.asarray(drawn @ right.T.astype(np.float64) / max(1, len(same)), np.float64)

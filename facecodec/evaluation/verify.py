@@ -1,128 +1,123 @@
-"""Verification through the whole pipeline: from photographs to embeddings, files, decoded pictures."""
+"""Verification: who is told apart by embeddings, by codes of files, and by a judge of decoded pictures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from facecodec import codec, encoder, faces
-from facecodec.errors import FscError
-from facecodec.evaluation import judges, recognition
+from facecodec.evaluation import codes, rates, recognition
+from facecodec.evaluation.looks import Look, Seen, matrix
 from facecodec.evaluation.pairs import Pairs
-from facecodec.evaluation.pictures import Entry
+from facecodec.evaluation.peers import OURS
 
 Floats = npt.NDArray[np.float32]
 
-FALSE_ACCEPT_RATE = 1e-3
+FALSE_ACCEPT_RATES = (1e-2, 1e-3, 1e-4)
+ACCURACIES = (0.90, 0.95, 0.97, 0.98, 0.99)
+"""For which the bytes needed are reported."""
+
+INTERVAL = (2.5, 97.5)
+"""Percentiles of a bootstrap interval."""
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """One picture after coding: the face in question, None where none was found, and what its file weighs.
+class Verification:
+    """Rows of figures over the same pairs of the same pictures; ``right`` keeps their decisions."""
 
-    ``embedding`` is the float one and ``coded`` that of the file, (256,).  ``judged`` (1 + budgets, D) are
-    the judge's, of the original and of its decoded versions, NaN where a budget is too small for a file.
-    ``identity_bytes`` and ``base_bytes`` are those of the base-only file with its ``faces`` faces.
-    """
+    def __init__(self, seen: Sequence[Seen], pairs: Pairs) -> None:
+        self._row = {s.id: row for row, s in enumerate(seen)}
+        self._pairs = pairs
+        people = [recognition.person(s.id) for s in seen]
+        self._people = [p for p in people if p is not None] if None not in people else None
+        self.right: dict[str, npt.NDArray[np.bool_]] = {}
 
-    id: str
-    faces: int
-    identity_bytes: int
-    base_bytes: int
-    embedding: Floats | None = None
-    coded: Floats | None = None
-    judged: Floats | None = None
-
-
-def see(entry: Entry, *, judge: Path | None = None, budgets: Sequence[int] = ()) -> Seen:
-    """Find, encode and decode one picture; ``budgets`` are sizes of whole files that the judge looks at."""
-    pixels = entry.pixels()
-    full = encoder.encode(pixels, quality=100, no_face="encode", layers="full" if budgets else "base")
-    base = codec.strip(full, "base")
-    found = codec.features(base)
-    identity = sum(part.size for part in codec.info(base).parts if part.name == "identity codes")
-    if not len(found.boxes):
-        return Seen(entry.id, 0, identity, len(base))
-    face = _foremost(found.boxes.astype(np.float64), pixels.shape[1], pixels.shape[0])
-    judged = None
-    if judge:
-        judged = _judged(judge, full, pixels, found.landmarks[face].astype(np.float64), budgets)
-    return Seen(
-        entry.id,
-        len(found.boxes),
-        identity,
-        len(base),
-        encoder.embed(pixels)[face],
-        found.embeddings[face],
-        judged,
-    )
-
-
-def _foremost(boxes: npt.NDArray[np.float64], width: int, height: int) -> int:
-    """Return which face a picture is of: the largest, less twice its squared distance from the middle."""
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    away = (boxes[:, 2:] + boxes[:, :2]) / 2 - np.array([width, height]) / 2
-    return int(np.argmax(area - 2 * (away**2).sum(1)))
+    def row(
+        self,
+        name: str,
+        origin: str,
+        embeddings: Sequence[Floats | None],
+        originals: Sequence[Floats | None] | None = None,
+    ) -> dict[str, Any]:
+        """Return the figures of embeddings, one a picture; ``originals`` are those of the undamaged ones."""
+        found, pairs = matrix(embeddings), self._pairs
+        first, second = (found[[self._row[pair[side]] for pair in pairs.ids]] for side in (0, 1))
+        cosines = recognition.cosines(first, second)
+        right = recognition.decisions(cosines, pairs.same, pairs.folds)
+        self.right[name] = right
+        accuracy, error = recognition.accuracy(right, pairs.folds)
+        if self._people:
+            genuine, impostor = recognition.all_pairs(found, self._people)
+        else:
+            genuine, impostor = (recognition.histogram(cosines[kind]) for kind in (pairs.same, ~pairs.same))
+        kept = recognition.cosines(found, matrix(originals)) if originals else np.array([np.nan])
+        return {
+            "name": name,
+            "from": origin,
+            "missing": sum(e is None for e in embeddings),
+            "accuracy": accuracy,
+            "standard_error": error,
+            "true_accept_rates": {
+                f"{rate:g}": recognition.true_accept_rate(genuine, impostor, rate)
+                for rate in FALSE_ACCEPT_RATES
+            },
+            "mean_cosine": None if np.isnan(kept).all() else float(np.nanmean(kept)),
+            "roc": recognition.roc(genuine, impostor),
+        }
 
 
-def _judged(
-    judge: Path, full: bytes, pixels: codec.Pixels, landmarks: npt.NDArray[np.float64], budgets: Sequence[int]
-) -> Floats:
-    """Return the judge's embeddings, all aligned by the landmarks that were found in the original."""
-    matrix = faces.similarity(landmarks - 0.5)
-    versions, rows = [pixels], [0]
-    for row, budget in enumerate(budgets, 1):
-        try:
-            short = codec.truncate(full, budget)
-        except FscError:
-            continue
-        versions.append(codec.decode(short).pixels)
-        rows.append(row)
-    known = judges.load(judge).embed(versions, matrix)
-    judged = np.full((1 + len(budgets), known.shape[1]), np.nan, np.float32)
-    judged[rows] = known
-    return judged
-
-
-def report(seen: Sequence[Seen], pairs: Pairs, budgets: Sequence[int] = ()) -> dict[str, Any]:
-    """Return the figures of all pictures that ``pairs`` name, as numbers and text for JSON.
-
-    ``rows`` hold, for each kind of embedding, where it comes from, its accuracy by ten folds and the standard
-    error of that, its true accept rate, and its mean cosine to the embedding that the same network gives the
-    original.  Bytes are those of pictures with exactly one face.
-    """
+def report(
+    seen: Sequence[Seen], pairs: Pairs, names: Sequence[str], budgets: Sequence[int]
+) -> dict[str, Any]:
+    """Return the figures over all pairs as numbers and text for JSON; ``names`` are those of all codecs."""
     single = [s for s in seen if s.faces == 1]
+    floats = [s.embedding for s in seen]
+    table = Verification(seen, pairs)
     rows = [
-        _row("float embedding", "photograph", [s.embedding for s in seen], None, seen, pairs),
-        _row(
-            "decoded features",
-            "identity codes of the file",
-            [s.coded for s in seen],
-            [s.embedding for s in seen],
-            seen,
-            pairs,
-        ),
+        table.row("float embedding", "photograph", floats),
+        table.row("decoded codes", "identity codes of the file", [s.coded for s in seen], floats),
     ]
-    if any(s.judged is not None for s in seen):
-        columns = [[None if s.judged is None else s.judged[i] for s in seen] for i in range(1 + len(budgets))]
-        rows.append(_row("judge, original", "photograph, by the judge", columns[0], None, seen, pairs))
-        for budget, column in zip(budgets, columns[1:], strict=True):
-            name, origin = f"judge, {budget} bytes", "decoded picture re-embedded by the judge"
-            rows.append(_row(name, origin, column, columns[0], seen, pairs) | {"bytes": budget})
+    judged, points = [s.judged for s in seen], []
+    if any(embedding is not None for embedding in judged):
+        rows.append(table.row("judge, original", "photograph, by the judge", judged))
+        for name in names:
+            for budget in budgets:
+                looks = [s.look(name, budget) for s in seen]
+                row = _judged(table, name, budget, looks, judged)
+                points.append(row)
+                rows.append(row)
     return {
         "pairs": len(pairs.ids),
         "pictures": len(seen),
         "without_face": [s.id for s in seen if not s.faces],
         "one_face": len(single),
-        "false_accept_rate": FALSE_ACCEPT_RATE,
         "identity_bytes": _spread([s.identity_bytes for s in single]),
         "base_bytes": _spread([s.base_bytes for s in single]),
         "rows": rows,
+        "codes": codes.curve(floats, table),
+        "needed": _needed(points, table.right, pairs) if points else None,
+    }
+
+
+def _judged(
+    table: Verification,
+    name: str,
+    budget: int,
+    looks: Sequence[Look | None],
+    judged: Sequence[Floats | None],
+) -> dict[str, Any]:
+    embeddings = [look.embedding if look else None for look in looks]
+    origin = "decoded picture re-embedded by the judge"
+    there = [look for look in looks if look]
+    psnr = [look.psnr for look in there if math.isfinite(look.psnr)]
+    return table.row(f"{name}, {budget} bytes", origin, embeddings, judged) | {
+        "codec": name,
+        "budget": budget,
+        "bytes": float(np.mean([look.size for look in there])) if there else None,
+        "psnr": float(np.mean(psnr)) if psnr else None,
+        "without_file": len(looks) - len(there),
     }
 
 
@@ -130,35 +125,50 @@ def _spread(values: list[int]) -> dict[str, float] | None:
     return {"mean": float(np.mean(values)), "max": max(values)} if values else None
 
 
-def _row(
-    name: str,
-    origin: str,
-    embeddings: list[Floats | None],
-    originals: list[Floats | None] | None,
-    seen: Sequence[Seen],
-    pairs: Pairs,
+def _needed(
+    points: Sequence[dict[str, Any]], right: dict[str, npt.NDArray[np.bool_]], pairs: Pairs
 ) -> dict[str, Any]:
-    matrix = _stacked(embeddings)
-    row = {s.id: i for i, s in enumerate(seen)}
-    first, second = (matrix[[row[pair[side]] for pair in pairs.ids]] for side in (0, 1))
-    accuracy, error = recognition.accuracy(recognition.cosines(first, second), pairs.same, pairs.folds)
-    kept = None
-    if originals:
-        cosines = recognition.cosines(matrix, _stacked(originals))
-        kept = float(np.nanmean(cosines)) if not np.isnan(cosines).all() else None
+    """Return the bytes each codec needs for an accuracy, and ours in per cent of theirs, with intervals."""
+    needed = {}
+    for name in dict.fromkeys(row["codec"] for row in points):
+        mine = [row for row in points if row["codec"] == name and row["bytes"]]
+        decisions = np.array([right[row["name"]] for row in mine]).reshape(-1, len(pairs.ids))
+        sizes = [row["bytes"] for row in mine]
+        drawn = recognition.resampled(decisions, pairs.same)
+        needed[name] = np.array([_bytes(sizes, row) for row in [decisions.mean(1), *drawn]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = {name: 100 * needed[OURS] / of for name, of in needed.items() if name != OURS}
     return {
-        "name": name,
-        "from": origin,
-        "accuracy": accuracy,
-        "standard_error": error,
-        "true_accept_rate": recognition.true_accept_rate(
-            matrix, [recognition.person(s.id) for s in seen], FALSE_ACCEPT_RATE
-        ),
-        "mean_cosine": kept,
+        "accuracies": list(ACCURACIES),
+        "bytes": {name: [interval(column) for column in of.T] for name, of in needed.items()},
+        "percent": {name: [interval(column) for column in of.T] for name, of in ratios.items()},
     }
 
 
-def _stacked(embeddings: list[Floats | None]) -> Floats:
-    """Return embeddings (n, d), NaN for those that are missing."""
-    width = next((len(e) for e in embeddings if e is not None), 1)
-    return np.array([np.full(width, np.nan) if e is None else e for e in embeddings], np.float32)
+def _bytes(sizes: Sequence[float], accuracies: npt.NDArray[np.float64]) -> list[float]:
+    """Return the interpolated bytes for each of ACCURACIES, infinite where the largest file is not enough.
+
+    Where the smallest is more than enough, 0: nothing was measured below it.
+    """
+    curve = rates.curve(zip(sizes, accuracies, strict=True))
+    if not len(curve[0]):
+        return [math.inf] * len(ACCURACIES)
+    return [0.0 if a < curve[1][0] else rates.bytes_for(curve, a) for a in ACCURACIES]
+
+
+def interval(values: npt.NDArray[np.float64]) -> dict[str, float | str | None]:
+    """Return the first value, and the bootstrap interval of the others.
+
+    Words stand for 0, "below" what was measured, and for infinity, "beyond" it; None for what is unknown.
+    """
+    known = np.sort(values[1:][~np.isnan(values[1:])])
+    ends = [known[round(q / 100 * (len(known) - 1))] if len(known) else math.nan for q in INTERVAL]
+    return {key: _word(float(v)) for key, v in zip(("value", "low", "high"), (values[0], *ends), strict=True)}
+
+
+def _word(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "beyond"
+    return value or "below"

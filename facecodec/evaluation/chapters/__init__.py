@@ -1,0 +1,10 @@
+"""The summary of each measurement as a chapter of the page."""
+
+from __future__ import annotations
+
+from facecodec.evaluation.chapters.distortion import distortion
+from facecodec.evaluation.chapters.faces import detection, robust, thousand
+from facecodec.evaluation.chapters.groups import groups
+from facecodec.evaluation.chapters.verification import verification
+
+__all__ = ["detection", "distortion", "groups", "robust", "thousand", "verification"]

@@ -1,0 +1,25 @@
+"""Words that chapters share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Summary = dict[str, Any]
+
+NOTHING = "-"
+OWN = " The judge is this codec's own embedding: no independent witness."
+SHOWN_BYTES = 1024
+"""The budget nearest to this is drawn where one has to be chosen."""
+
+
+def pictures(summary: Summary) -> str:
+    """Return of which pictures the figures are, and of which day."""
+    absent = summary.get("without_face", 0)
+    count = absent if isinstance(absent, int) else len(absent)
+    without = f", {count:,} of them without a face found" if count else ""
+    return f"{summary['pictures']:,} pictures of {summary['images']}{without}, {summary['date']}."
+
+
+def figure(value: float | None, form: str, factor: float = 1) -> str:
+    """Return a number as text."""
+    return NOTHING if value is None else f"{factor * value:{form}}"
