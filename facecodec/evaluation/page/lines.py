@@ -17,7 +17,7 @@ from facecodec.evaluation.page.scales import decimals_for, linear, logarithmic, 
 INDISTINCT = 0.002  # of the plot's sides: points nearer than this are drawn and read out once
 MOST_DOTS = 40  # of one line; a longer one is a line alone
 # Labels must not overlap in a plot of these many pixels, on a wide screen and on a phone.
-WIDE, NARROW, HEIGHT = 420, 240, 300
+WIDE, NARROW, HEIGHT = 420, 240, 260
 LETTER, LINE, MARGIN = 7, 15, 80
 
 

@@ -80,7 +80,7 @@ def logarithmic(values: Iterable[float]) -> Scale:
     """A logarithmic axis over positive `values`, with ticks at 1, 2 and 5 or, if long, at powers of ten."""
     positive = list(values)
     low, high = min(positive), max(positive)
-    if low == high:
+    if high < low * 1.01:
         low, high = low / 2, high * 2
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1,) if math.log10(high / low) > 3.5 else (1, 2, 5)
@@ -91,7 +91,7 @@ def logarithmic(values: Iterable[float]) -> Scale:
 def _span(values: Iterable[float]) -> tuple[float, float]:
     finite = list(values)
     low, high = min(finite), max(finite)
-    if low == high:
-        margin = abs(low) / 10 or 1.0
-        return low - margin, high + margin
-    return low, high
+    margin = max(abs(low), abs(high)) / 10 or 1.0
+    if high - low > margin * 1e-8:
+        return low, high
+    return low - margin, high + margin  # a span that no text could tell from none
