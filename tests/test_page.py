@@ -14,7 +14,7 @@ from sample_page import DIFFERENCES, FACTS, FIGURES, HOSTILE, RATES, ROC, SECTIO
 
 from facecodec.evaluation.page import Bars, Image, Part, Plot, Section, Series, Strip, Table, html
 from facecodec.evaluation.page.bars import bar_chart
-from facecodec.evaluation.page.lines import INDISTINCT, line_chart
+from facecodec.evaluation.page.lines import HEIGHT, INDISTINCT, LINE, line_chart
 from facecodec.evaluation.page.scales import decimals_for, linear, logarithmic, number, significant
 
 VOID = {"meta", "link", "img", "input"}
@@ -185,11 +185,24 @@ def test_long_lines_lose_only_what_nobody_can_see() -> None:
 
 
 def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
-    crowd = tuple(Series(f"codec {i}", ((0, i / 100), (1, i / 100))) for i in range(20))
-    drawn = line_chart(Plot("t", "x", "y", (*crowd, Series("far", ((0, 1), (1, 1))))))
-    named = [line for line in drawn.lines if line.shift is not None]
-    assert {"codec 0", "far"} <= {line.name for line in named}
-    assert len(named) < 10
+    near = Plot("t", "x", "y", tuple(Series(f"codec {i}", ((0, 0), (1, i / 100))) for i in range(5)))
+    lines = line_chart(near).lines
+    heights = [line.end.y * HEIGHT + line.shift for line in lines if line.shift is not None]
+    assert len(heights) == 5
+    assert all(above - below >= LINE - 1 for above, below in pairwise(heights))
+    assert "named" in page(near)
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        tuple(Series(f"codec {i}", ((0, i), (1, 9))) for i in range(9)),  # too many at one place
+        (Series("a", ((0, 0), (1, 1))), Series("b", ((0, 0), (0.5, 1)))),  # one ends amid the plot
+        (Series("a name that is too long", ((0, 0), (1, 1))),),
+    ],
+)
+def test_all_lines_have_a_name_at_their_end_or_none(series: tuple[Series, ...]) -> None:
+    assert {line.shift for line in line_chart(Plot("t", "x", "y", series)).lines} == {None}
 
 
 def test_bars_start_at_zero_on_either_side() -> None:
