@@ -210,7 +210,7 @@ def test_bars_start_at_zero_on_either_side() -> None:
     (_, (worse,)), (_, (better,)) = chart.groups
     assert (worse.left, worse.left + worse.width) == pytest.approx((0, chart.zero))
     assert (better.left, better.left + better.width) == pytest.approx((chart.zero, 1))
-    assert [worse.text, better.text] == ["\u221241.9", "3.9"]
+    assert [worse.text, better.text] == ["\u221241.90", "3.90"]
 
 
 reasonable = st.floats(-1e9, 1e9).map(lambda value: round(value, 6))
@@ -240,6 +240,8 @@ def test_ticks_are_round() -> None:
     assert [axis.label(tick) for tick in axis.ticks] == ["0.92", "0.94", "0.96", "0.98"]
     axis = logarithmic([290, 6000])
     assert [axis.label(tick) for tick in axis.ticks] == ["500", "1,000", "2,000", "5,000"]
+    axis = logarithmic([160, 60_000])
+    assert [axis.label(tick) for tick in axis.ticks] == ["300", "1,000", "3,000", "10,000", "30,000"]
     axis = logarithmic([1e-5, 1])
     assert [axis.label(tick) for tick in axis.ticks] == ["10⁻⁵", "10⁻⁴", "10⁻³", "0.01", "0.1", "1"]
 
@@ -254,4 +256,4 @@ def test_figures_have_the_digits_that_matter() -> None:
     ]
     assert decimals_for([100, 25_000]) == 0
     assert decimals_for([24.25, 48.5]) == 2
-    assert decimals_for([0.95, 0.9975]) == 4
+    assert decimals_for([0.9, 0.9975]) == 4
