@@ -511,7 +511,9 @@ def test_rd_command(toy: None, packed: Path, tmp_path: Path) -> None:
     )
     frames = shown["slider"]["frames"]
     assert [frame["bytes"] for frame in frames] == sorted({frame["bytes"] for frame in frames})
-    assert all(Image.open(out / frame["file"]).size == (SIDE, SIDE) for frame in frames)
+    for frame in frames:
+        with Image.open(out / frame["file"]) as image:
+            assert image.size == (SIDE, SIDE)
     # A rerun measures only what is new: here the last picture, and the one that was walked.
     again = ok(*arguments)
     assert "5 pictures, 3 of them known" in again.stderr

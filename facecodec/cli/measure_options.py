@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 PEERS = ("jpeg", "jpeg2000", "webp", "avif", "jpegxl")
 KINDS = ("detector", "trunk", "base", "analysis", "texture")
-MEMORY = "A process needs about 600 MB, and 150 bytes for each pixel of the largest picture."
+MEMORY = "Each needs about 400 MB, and 250 bytes for each pixel of the largest picture."
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ class Sitting:
         done = len(items) - len(pending)
         label = f"{len(items):,} pictures" + (f", {done:,} of them known" if done else "")
         with click.progressbar(
-            run(function, pending, self.jobs), length=len(pending), label=label, file=sys.stderr
+            run(function, pending, self.jobs),
+            length=len(pending),
+            label=label,
+            file=sys.stderr,
+            show_pos=True,
         ) as results:
             for item, result in zip(pending, results, strict=True):
                 journal.add(key(item), result)

@@ -126,7 +126,7 @@ def robust(sitting: Sitting, pairs_file: Path) -> None:
         streams.show_json(summary)
         return
     click.echo(f"{summary['pairs']:,} pairs of {summary['pictures']:,} pictures")
-    click.echo(f"\n{'':42}{'accuracy':>16}{'TAR at FAR 0.1 %':>18}{'mean cosine':>13}  not found")
+    click.echo(f"\n{'':48}{'accuracy':>16}{'TAR at FAR 0.1 %':>18}{'mean cosine':>13}  not found")
     for row in summary["rows"]:
         for kind in ("float", "codes"):
-            click.echo(f"{row['title'] + ', ' + kind:42}{_accuracy(row[kind])}{row[kind]['missing']:>11}")
+            click.echo(f"{row['title'] + ', ' + kind:48}{_accuracy(row[kind])}{row[kind]['missing']:>11}")

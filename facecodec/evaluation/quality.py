@@ -34,19 +34,24 @@ def ms_ssim(a: Pixels, b: Pixels) -> float:
     """
     scales = min(len(WEIGHTS), int(math.log2(min(a.shape[:2]) / WINDOW)) + 1)
     weights = np.array(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    product = np.ones(3)
-    for scale, weight in enumerate(weights, 1):
-        luminance, structure = _ssim(x, y)
-        similar = luminance * structure if scale == scales else structure
-        product *= np.maximum(similar.mean((0, 1)), 0) ** weight
-        x, y = _halved(x), _halved(y)
-    return float(product.mean())
+    return float(np.mean([_channel(a[..., c], b[..., c], weights) for c in range(a.shape[2])]))
 
 
 def decibels(similarity: float) -> float:
     """Return an MS-SSIM in dB, -10 log10(1 - MS-SSIM): even steps for even gains near 1."""
     return -10 * math.log10(1 - similarity) if similarity < 1 else math.inf
+
+
+def _channel(a: Pixels, b: Pixels, weights: Floats) -> float:
+    """Return the MS-SSIM of one channel (H, W): one at a time keeps memory small."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    product = 1.0
+    for scale, weight in enumerate(weights, 1):
+        luminance, structure = _ssim(x, y)
+        similar = luminance * structure if scale == len(weights) else structure
+        product *= max(float(similar.mean()), 0.0) ** float(weight)
+        x, y = _halved(x), _halved(y)
+    return product
 
 
 def _ssim(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -66,5 +71,5 @@ def _blurred(x: Floats) -> Floats:
 
 def _halved(x: Floats) -> Floats:
     height, width = (size // 2 for size in x.shape[:2])
-    even = x[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1)
+    even = x[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
     return np.asarray(even.mean((1, 3)), np.float64)

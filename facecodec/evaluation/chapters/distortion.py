@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facecodec import files
-from facecodec.evaluation import examples
+from facecodec.evaluation import examples, rates
 from facecodec.evaluation.chapters.text import Summary, figure, pictures
 from facecodec.evaluation.page import Image, Part, Plot, Section, Series, Slider, Strip, Table
 
@@ -23,11 +23,10 @@ def distortion(summary: Summary, out: Path) -> Section:
     for metric, title in (("psnr", "PSNR"), ("ms_ssim", "MS-SSIM")):
         for name, group in by_size[:PLOTTED_GROUPS]:
             series = tuple(
-                Series(titles[codec], tuple((p["bytes"], p[metric]) for p in points if p[metric] is not None))
-                for codec, points in group["curves"].items()
+                Series(titles[codec], _unbeaten(points, metric)) for codec, points in group["curves"].items()
             )
             count = f"{name}, {group['pictures']:,} pictures"
-            note = "Means over the pictures at each setting; our files are cuts of one stream."
+            note = "Means over the pictures at each setting that no other of its codec beats."
             parts.append(
                 Plot(f"{title}: {count}", "bytes of a whole file", f"{title} in dB", series, True, note)
             )
@@ -41,6 +40,13 @@ def distortion(summary: Summary, out: Path) -> Section:
         "the range shown is the mean one."
     )
     return Section("Rate and distortion", text, tuple(parts))
+
+
+def _unbeaten(points: list[dict[str, Any]], metric: str) -> tuple[tuple[float, float], ...]:
+    """Return the means (bytes, dB) of one codec that no other has with fewer bytes."""
+    known = ((point["bytes"], point[metric]) for point in points if point[metric] is not None)
+    sizes, qualities = rates.curve(known)
+    return tuple(zip(sizes.tolist(), qualities.tolist(), strict=True))
 
 
 def _bytes_table(summary: Summary, name: str, group: dict[str, Any]) -> Table:

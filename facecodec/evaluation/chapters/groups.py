@@ -39,10 +39,10 @@ def groups(summary: Summary, out: Path) -> Section:
     text = (
         f"{pictures(summary)} Groups by {summary['column']}: {counts}; "
         f"{summary['without_label']:,} pictures have no such label and are left out. One threshold for "
-        f"all groups, which {100 * summary['false_match_rate']:g} % of all pairs of different pictures pass. "
-        "False matches: different pictures of a group at or above it. False non-matches: a degraded or decoded "
-        "picture below it when compared with its own original; identities are not needed, so this is no rate "
-        "of two photographs of a person."
+        f"all groups: {100 * summary['false_match_rate']:g} % of all pairs of different pictures "
+        "pass it. False matches: different pictures of a group at or above it. False non-matches: a degraded "
+        "or decoded picture below it when compared with its own original; identities are not needed, so this "
+        "is no rate of two photographs of a person."
         f"{OWN if summary['judge'] == 'own' else ''}"
     )
     return Section(f"Groups: {summary['column']}", text, tuple(parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 Summary = dict[str, Any]
@@ -17,7 +18,7 @@ def pictures(summary: Summary) -> str:
     absent = summary.get("without_face", 0)
     count = absent if isinstance(absent, int) else len(absent)
     without = f", {count:,} of them without a face found" if count else ""
-    return f"{summary['pictures']:,} pictures of {summary['images']}{without}, {summary['date']}."
+    return f"{summary['pictures']:,} pictures of {Path(summary['images']).name}{without}, {summary['date']}."
 
 
 def figure(value: float | None, form: str, factor: float = 1) -> str:

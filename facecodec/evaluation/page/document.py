@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,6 +35,32 @@ def html(title: str, sections: Sequence[Section], facts: Sequence[tuple[str, str
     content security policy keeps the document from asking any address for anything. Raises ValueError for a
     picture of a format that browsers do not show.
     """
+    names = [
+        one.name
+        for section in sections
+        for part in section.parts
+        if isinstance(part, (Plot, Bars))
+        for one in part.series
+    ]
+    assets = resources.files(__package__)
+    document = (
+        _templates()
+        .get_template("page.html")
+        .render(
+            title=title,
+            sections=sections,
+            facts=facts,
+            looks=_looks(names),
+            subject=next(iter(names), None),
+            style=Markup(assets.joinpath("page.css").read_text("utf-8")),
+            script=Markup(assets.joinpath("page.js").read_text("utf-8")),
+        )
+    )
+    return document.encode("utf-8", "replace").decode("utf-8")  # names of files may hold lone surrogates
+
+
+@cache
+def _templates() -> Environment:
     templates = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,
@@ -52,24 +79,7 @@ def html(title: str, sections: Sequence[Section], facts: Sequence[tuple[str, str
         percent=_percent,
         sha256=_sha256,
     )
-    names = [
-        one.name
-        for section in sections
-        for part in section.parts
-        if isinstance(part, (Plot, Bars))
-        for one in part.series
-    ]
-    assets = resources.files(__package__)
-    document = templates.get_template("page.html").render(
-        title=title,
-        sections=sections,
-        facts=facts,
-        looks=_looks(names),
-        subject=next(iter(names), None),
-        style=Markup(assets.joinpath("page.css").read_text("utf-8")),
-        script=Markup(assets.joinpath("page.js").read_text("utf-8")),
-    )
-    return document.encode("utf-8", "replace").decode("utf-8")  # names of files may hold lone surrogates
+    return templates
 
 
 def _looks(names: Iterable[str]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from facecodec.evaluation.page.scales import decimals_for, linear, logarithmic, 
 INDISTINCT = 0.002  # of the plot's sides: points nearer than this are drawn and read out once
 MOST_DOTS = 40  # of one line; a longer one is a line alone
 # Labels must not overlap in a plot of these many pixels, on a wide screen and on a phone.
-WIDE, NARROW, HEIGHT = 420, 240, 300
+WIDE, NARROW, HEIGHT = 420, 240, 260
 LETTER, LINE, MARGIN = 7, 15, 80
+FARTHEST = 3 * LINE  # that a name may be moved from the end of its line
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """A series on the chart; `shift` moves the name at its end in pixels, None where it has no room."""
+    """A series on the chart; `shift` moves the name at its end down in pixels, None if names have no room."""
 
     name: str
     dots: tuple[Dot, ...]
@@ -156,20 +157,21 @@ def _side_by_side(ticks: Sequence[Tick], width: int) -> list[Tick]:
 
 
 def _shifts(ends: dict[str, Dot]) -> dict[str, int]:
-    """How far to move the name beside each line's end so that no two overlap; the legend has them all."""
-    taken: list[tuple[float, float, float]] = []
-    shifts = {}
-    for name, end in ends.items():
-        left, right = end.x * WIDE, end.x * WIDE + LETTER * (len(name) + 1)
-        for shift in (0, -LINE, LINE):
-            y = end.y * HEIGHT + shift
-            if right <= WIDE + MARGIN and all(
-                abs(y - other) >= LINE or right < start or left > stop for start, stop, other in taken
-            ):
-                taken.append((left, right, y))
-                shifts[name] = shift
-                break
-    return shifts
+    """How far to move the names at the lines' ends so that none overlap; none if one has no room.
+
+    All lines must end at the right, where the margin takes their names; the legend has them anyway.
+    """
+    if any(end.x < 0.9 or LETTER * len(name) > MARGIN for name, end in ends.items()):
+        return {}
+    shifts: dict[str, float] = {}
+    place = -math.inf
+    for name, end in sorted(ends.items(), key=lambda item: item[1].y):
+        place = max(end.y * HEIGHT, place + LINE)
+        shifts[name] = place - end.y * HEIGHT
+    middle = (min(shifts.values()) + max(shifts.values())) / 2
+    if max(shifts.values()) - middle > FARTHEST:
+        return {}
+    return {name: round(shift - middle) for name, shift in shifts.items()}
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

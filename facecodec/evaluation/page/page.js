@@ -86,10 +86,8 @@ for (const chart of all(".chart")) {
     table.append(body);
     readout.replaceChildren(table);
     readout.hidden = false;
-    const room = width + 40 - readout.offsetWidth;
-    const beside = (first[0] * width) / 100;
-    const right = beside + 16;
-    readout.style.left = `${Math.max(-40, right <= room ? right : Math.min(beside - 16 - readout.offsetWidth, room))}px`;
+    readout.classList.remove("above");
+    readout.classList.toggle("above", readout.getBoundingClientRect().bottom > window.innerHeight);
   };
 
   const follow = (event) => {

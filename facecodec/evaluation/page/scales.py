@@ -15,12 +15,12 @@ def number(value: float, decimals: int) -> str:
 
 
 def decimals_for(values: Iterable[float]) -> int:
-    """Decimals that tell a 300th of the span of `values` apart; none for whole numbers."""
+    """Decimals that tell a 500th of the span of `values` apart; none for whole numbers."""
     finite = [value for value in values if math.isfinite(value)]
     span = max(finite, default=0.0) - min(finite, default=0.0)
     if all(value == round(value) for value in finite):
         return 0
-    return min(max(math.ceil(math.log10(300 / (span or 1.0))), 0), 6)
+    return min(max(math.ceil(math.log10(500 / (span or 1.0))), 0), 6)
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,14 @@ def linear(values: Iterable[float], *, whole_steps: bool = False) -> Scale:
 
 
 def logarithmic(values: Iterable[float]) -> Scale:
-    """A logarithmic axis over positive `values`, with ticks at 1, 2 and 5 or, if long, at powers of ten."""
+    """A logarithmic axis over positive `values`, with ticks at 1, 2, 5 or 1, 3 or powers of ten."""
     positive = list(values)
     low, high = min(positive), max(positive)
-    if low == high:
+    if high < low * 1.01:
         low, high = low / 2, high * 2
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1,) if math.log10(high / low) > 3.5 else (1, 2, 5)
+    length = math.log10(high / low)
+    factors = (1, 2, 5) if length < 1.7 else (1, 3) if length < 3.5 else (1,)
     ticks = (factor * 10.0**decade for decade in decades for factor in factors)
     return Scale(low, high, tuple(tick for tick in ticks if low * 0.999 <= tick <= high * 1.001), log=True)
 
@@ -91,7 +92,7 @@ def logarithmic(values: Iterable[float]) -> Scale:
 def _span(values: Iterable[float]) -> tuple[float, float]:
     finite = list(values)
     low, high = min(finite), max(finite)
-    if low == high:
-        margin = abs(low) / 10 or 1.0
-        return low - margin, high + margin
-    return low, high
+    margin = max(abs(low), abs(high)) / 10 or 1.0
+    if high - low > margin * 1e-8:
+        return low, high
+    return low - margin, high + margin  # a span that no text could tell from none
