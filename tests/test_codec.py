@@ -299,9 +299,9 @@ def test_hostile_payloads_raise_errors_of_ours_only(
 @settings(max_examples=60)
 @given(words=st.binary(min_size=4, max_size=600), sides=st.tuples(st.integers(1, 70), st.integers(1, 70)))
 def test_hostile_enhancements_and_residuals_raise_errors_of_ours_only(file, words, sides):
-    texture = weights.load(weights.newest("texture")).id
+    texture = weights.load(weights.newest("texture")).id[: codec.MODEL_ID_BYTES]
     for payload in (words, b"\1" + words[1:]):
-        data = rewritten(file, ENHANCEMENT=texture[: codec.MODEL_ID_BYTES] + payload, RESIDUAL=bytes(74) + words)
+        data = rewritten(file, ENHANCEMENT=texture + payload, RESIDUAL=bytes(74) + words)
         width, height = (side.to_bytes(2, "little") for side in sides)
         moved = bytearray(data[:4] + width + height + data[8:])
         at = container.parse(data).sections[0]
