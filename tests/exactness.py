@@ -81,7 +81,7 @@ def in_batches(streams):
     from facecodec.networks import exact_torch
 
     model = base_layer.load(weights.newest("base"))
-    codes = [face_codes(data, model) for data in streams]
+    codes = [face_codes(data, model) for data in streams if len(codec.features(data).boxes)]
     identity, appearance = (np.concatenate(kind) for kind in zip(*codes, strict=True))
     alone = [base_layer.previews(i[None], a[None], model) for i, a in zip(identity, appearance, strict=True)]
     together = [
