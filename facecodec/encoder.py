@@ -222,6 +222,8 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
     analysis = encoder.texture_analysis(_beside(name, "analysis"))
     y, hyper = encoder.analyse(analysis, pixels, prediction)
     known = enhancement.prior(hyper, prediction, model)
+    rows, columns = known.mean.shape[1:]
+    y = y[:, :rows, :columns]
     y -= known.mean * np.float32(1 / 8)
     y += np.float32(0.5)
     latent = np.clip(np.floor(y, out=y), -LATENT_TOP, LATENT_TOP, out=y).astype(np.int16)

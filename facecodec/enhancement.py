@@ -129,8 +129,12 @@ def hyper_shape(height: int, width: int, model: TextureModel) -> tuple[int, int,
 
 
 def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Prior:
-    """Return the prior of the latents from a hyper-latent (Z, h/4, w/4), -15..15, and a prediction."""
+    """Return the prior of the latents, one block of 16 x 16 pixels or part of it each, and nothing beyond.
+
+    From a hyper-latent (Z, h/4, w/4), -15..15, and a prediction.
+    """
     each = HYPER_STRIDE // STRIDE
+    rows, columns = (-(-size // STRIDE) for size in prediction.shape[:2])
 
     def tile(z: Integers, where: Integers) -> npt.NDArray[np.int16]:
         layers = model.layers
@@ -151,6 +155,7 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
         halo=model.halo // STRIDE,
         scales=[each, 1],
     )[0]
+    both = both[:, :rows, :columns]
     return Prior(both[: len(model.top)].copy(), both[len(model.top) :].astype(np.uint8))
 
 
@@ -159,7 +164,7 @@ def synthesise(
 ) -> Pixels:
     """Return the picture (H, W, 3) from the node (C, h, w) that each latent reached and a prediction.
 
-    H and W are multiples of 64: below and to the right of the prediction, the picture goes on as if it did.
+    H and W are multiples of 16: below and to the right of the prediction, the picture goes on as if it did.
     """
     rows, columns = node.shape[1:]
     top = model.top[:, None, None]

@@ -211,7 +211,7 @@ def valid():
     )
     extremes = {
         "hyper": make.rng.choice([-15, 15], (2, 1, 1)),
-        "latent": make.rng.choice([-999, 999], (3, 4, 4)),
+        "latent": make.rng.choice([-999, 999], (3, 2, 3)),
     }
     yield (
         "enhancement-extreme",
@@ -302,8 +302,8 @@ def examples():
     identity[0, :3], appearance[0, :2] = (3, -2, 1), (1, -1)
     payloads = {FACES: make.faces([PLACE], identity), APPEARANCE: make.appearance(1, appearance)}
     yield "example-base", "the first file of the worked example", make.write(40, 30, payloads)
-    latent = np.zeros((3, 4, 4), int)
-    latent[0, 0] = (-1, 2, 40, -200)
+    latent = np.zeros((3, 2, 3), int)
+    latent[0, 0] = (-1, 2, -200)
     words = make.words(40, 30, payloads, hyper=np.array([[[1]], [[-2]]]), latent=latent, last_rank=20)
     refined = payloads | {ENHANCEMENT: make.texture.id[:3] + words}
     yield "example", "the second file of the worked example", make.write(40, 30, refined)

@@ -364,14 +364,21 @@ def enhance(data, prediction, tensors):
     def shortcut(name, x):
         return np.clip(x + layer(f"{name}.second", layer(f"{name}.first", x), lo=-2047, hi=2047), 0, 511)
 
-    c8 = layer("context.to_8", space_to_depth(padded.astype(int), 4), stride=2)
-    c16 = layer("context.to_16", c8, stride=2)
+    def context(frame):
+        c8 = layer("context.to_8", space_to_depth(frame.astype(int), 4), stride=2)
+        return c8, layer("context.to_16", c8, stride=2)
+
+    _, c16 = context(padded)
     x = layer("prior.from_64", z)
     x = layer("prior.from_32", upsample(x))
     x = layer("prior.from_16", upsample(x))
     x = shortcut("prior.refine", layer("prior.mix", x, c16))
     mean = layer("prior.mean", x, lo=-8191, hi=8191)
     scale = layer("prior.scale", x, hi=len(tensors["tree.planes"]) - 1)
+    rows, columns = -(-height // 16), -(-width // 16)
+    mean, scale = mean[:, :rows, :columns], scale[:, :rows, :columns]
+    padded = padded[:, : 16 * rows, : 16 * columns]
+    c8, c16 = context(padded)
 
     node = refine(stream, scale.ravel(), tensors)
     value = tensors["tree.value"].astype(int)[scale.ravel(), node].reshape(scale.shape)

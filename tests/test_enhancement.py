@@ -27,7 +27,7 @@ def latents(model, height, width, seed=0):
     """Return a hyper-latent and a latent of a picture."""
     rng = np.random.default_rng(seed)
     hyper = rng.integers(-3, 4, hyper_shape(height, width, model))
-    shape = len(model.top), 4 * hyper.shape[1], 4 * hyper.shape[2]
+    shape = len(model.top), -(-height // 16), -(-width // 16)
     latent = np.round(rng.laplace(0, 8, shape)).astype(np.int16)
     return hyper, latent
 
