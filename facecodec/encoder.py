@@ -223,10 +223,11 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
     y, hyper = encoder.analyse(analysis, pixels, prediction)
     known = enhancement.prior(hyper, prediction, model)
     rows, columns = known.mean.shape[1:]
-    y = y[:, :rows, :columns]
-    y -= known.mean * np.float32(1 / 8)
-    y += np.float32(0.5)
-    latent = np.clip(np.floor(y, out=y), -LATENT_TOP, LATENT_TOP, out=y).astype(np.int16)
+    latent = np.empty(known.mean.shape, np.int16)
+    for channel, fine, mean in zip(latent, y[:, :rows, :columns], known.mean, strict=True):
+        offset = fine - encoder.FINE_UNITS // enhancement.LATENT_UNITS * mean.astype(np.int32)
+        steps = (offset + encoder.FINE_UNITS // 2) // encoder.FINE_UNITS
+        channel[:] = np.clip(steps, -LATENT_TOP, LATENT_TOP)
     return _Latents(prediction, hyper, latent, known, model)
 
 

@@ -24,6 +24,8 @@ from .rans import EmbeddedDecoder, Group, Table, encode_embedded_reverse
 STRIDE = 16
 HYPER_STRIDE = 64
 LATENT_TOP = 8191
+LATENT_UNITS = 8
+"""Means of latents, and what nodes stand for, count this part of a step."""
 RESIDUAL_TOP = 511
 SHORTCUT_TOP = 2047
 LINEAR_TOP = 1023
@@ -136,7 +138,7 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
     each = HYPER_STRIDE // STRIDE
     rows, columns = (-(-size // STRIDE) for size in prediction.shape[:2])
 
-    def tile(z: Integers, where: Integers) -> npt.NDArray[np.int16]:
+    def tile(z: Integers, where: Integers) -> tuple[Integers, Integers]:
         layers = model.layers
         colours = exact.around(prediction, where, STRIDE)
         _, at_16 = _context(colours, model, convolve)
@@ -145,18 +147,17 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
         x = convolve(exact.upsample2(x), layers["prior.from_16"])
         x = convolve(np.concatenate([x, at_16], 1), layers["prior.mix"])
         x = _residual(x, "prior.refine", model, convolve)
-        both = [convolve(x, layers["prior.mean"]), convolve(x, layers["prior.scale"])]
-        return np.concatenate(both, 1).astype(np.int16)
+        mean, scale = convolve(x, layers["prior.mean"]), convolve(x, layers["prior.scale"])
+        return mean.astype(np.int16), scale.astype(np.uint8)
 
-    both = exact.tiled(
+    mean, scale = exact.tiled(
         tile,
         [hyper.astype(np.int8)[None], exact.places(each * hyper.shape[1], each * hyper.shape[2])],
         tile=TILE // STRIDE,
         halo=model.halo // STRIDE,
         scales=[each, 1],
-    )[0]
-    both = both[:, :rows, :columns]
-    return Prior(both[: len(model.top)].copy(), both[len(model.top) :].astype(np.uint8))
+    )
+    return Prior(*(np.ascontiguousarray(part[0, :, :rows, :columns]) for part in (mean, scale)))
 
 
 def synthesise(
@@ -169,7 +170,7 @@ def synthesise(
     rows, columns = node.shape[1:]
     top = model.top[:, None, None]
 
-    def tile(mean: Integers, scale: Integers, reached: Integers, where: Integers) -> Integers:
+    def tile(mean: Integers, scale: Integers, reached: Integers, where: Integers) -> tuple[Integers]:
         layers = model.layers
         value = mean + model.trees.value[scale, reached].astype(np.int32)
         latent = np.clip(value, -top, top).astype(np.float32)
@@ -188,9 +189,9 @@ def synthesise(
         residual += exact.depth_to_space(convolve(latent, layers["synthesis.linear"]), STRIDE)
         picture = exact.add_clip(residual, colours, 0, 255).astype(np.uint8)
         together: Integers = picture.transpose(0, 2, 3, 1).copy().view(_PIXEL).transpose(0, 3, 1, 2)
-        return together
+        return (together,)
 
-    result = exact.tiled(
+    (result,) = exact.tiled(
         tile,
         [known.mean[None], known.scale[None], node[None], exact.places(rows, columns)],
         tile=TILE,

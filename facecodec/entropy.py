@@ -131,34 +131,40 @@ class Trees:
         node = np.zeros(scale.size, np.uint16)
         due = self.rank[:, 0][scale]
         next_node, next_rank = self.steps
+
+        def states(part: slice) -> Integers:
+            standing: Integers = scale[part] * np.uint16(INNER) + node[part]
+            return standing
+
         for rank in self.ranks:
-            chosen = np.flatnonzero(due == rank)
-            states = scale[chosen] * np.uint16(INNER) + node[chosen]
-            for piece in _pieces(states):
-                batch = _members(states, piece)
-                given = trits(states[batch])
-                positions = chosen[batch[: given.size]]
-                step = 3 * states[batch[: given.size]].astype(np.intp) + given
+            for positions, state in _batches(due, rank, states):
+                given = trits(state)
+                positions = positions[: given.size]
+                step = 3 * state[: given.size].astype(np.intp) + given
                 node[positions] = next_node[step]
                 due[positions] = next_rank[step]
-                if given.size < batch.size:
+                if given.size < state.size:
                     return node
         return node
 
     def retrace(
         self, scale: npt.NDArray[np.uint8], node: npt.NDArray[np.uint16]
     ) -> Iterator[tuple[Integers, Integers]]:
-        """Yield trits and states of a walk that ends at these nodes, flat (n,), the last batch first."""
-        node, due = node.copy(), np.empty(node.size, np.uint8)
+        """Yield trits and states of a walk that ends at these nodes, flat (n,), the last batch first.
+
+        Leads ``node`` back to the root.
+        """
+        due = np.empty(node.size, np.uint8)
         for part in _slices(node.size):
             due[part] = self.rank_above[scale[part], node[part]]
+
+        def states(part: slice) -> Integers:
+            parent = (node[part] - np.uint16(1)) // np.uint16(3)
+            before: Integers = scale[part] * np.uint16(INNER) + parent
+            return before
+
         for rank in reversed(self.ranks):
-            chosen = np.flatnonzero(due == rank)
-            states = (node[chosen] - np.uint16(1)) // np.uint16(3)
-            states += scale[chosen] * np.uint16(INNER)
-            for piece in reversed(_pieces(states)):
-                batch = _members(states, piece)
-                positions, state = chosen[batch], states[batch]
+            for positions, state in _batches(due, rank, states, backwards=True):
                 tree, parent = np.divmod(state, np.uint16(INNER))
                 yield node[positions] - (3 * parent + np.uint16(1)), state
                 node[positions] = parent
@@ -183,38 +189,57 @@ class Trees:
         return node
 
 
-_Piece: TypeAlias = tuple[range, slice]
-"""A range of states, and where among many they are looked for."""
-_ANY = range(1 << 16)
+_Piece: TypeAlias = tuple[range | None, list[slice]]
+"""A range of states, None for all, and the parts in which those are looked for."""
 
 
-def _pieces(states: Integers) -> list[_Piece]:
-    """Divide states, in rising order, into pieces with at most ``BATCH`` of them."""
-    if states.size <= BATCH:
-        return [(_ANY, slice(states.size))] if states.size else []
+def _batches(
+    due: Integers, rank: int, states: Callable[[slice], Integers], *, backwards: bool = False
+) -> Iterator[tuple[Integers, Integers]]:
+    """Yield positions at which ``due`` is ``rank``, and their states: by state, then by position.
+
+    ``states(part)`` are the states of a part of all positions.  A batch has at most ``BATCH`` of them; they
+    may be due no longer when the next one is asked for.
+    """
+    whole: list[_Piece] = [(None, [slice(0, due.size)])]
+    pieces = whole if due.size <= BATCH else _pieces(due, rank, states)
+    for wanted, parts in reversed(pieces) if backwards else pieces:
+        found = [_members(due, rank, states, part, wanted) for part in parts]
+        positions, state = (np.concatenate(kind) for kind in zip(*found, strict=True))
+        if state.size:
+            order = np.argsort(state, kind="stable")
+            yield positions[order], state[order]
+
+
+def _members(
+    due: Integers, rank: int, states: Callable[[slice], Integers], part: slice, wanted: range | None
+) -> tuple[Integers, Integers]:
+    """Return positions in a part that are due and in a state that is wanted, or in any, and their states."""
+    state, chosen = states(part), due[part] == rank
+    if wanted is not None:
+        chosen &= (state >= wanted.start) & (state < wanted.stop)
+    found = np.flatnonzero(chosen)
+    return found + part.start, state[found]
+
+
+def _pieces(due: Integers, rank: int, states: Callable[[slice], Integers]) -> list[_Piece]:
+    """Divide what is due, in coding order, into pieces with at most ``BATCH`` of it."""
+    parts = [*_slices(due.size)]
+    count = np.zeros(1 << 16, np.int64)
+    for part in parts:
+        count += np.bincount(states(part)[due[part] == rank], minlength=1 << 16)
+    ends = np.cumsum(count)
     pieces: list[_Piece] = []
-    ends = np.cumsum(np.bincount(states))
     first = done = 0
-    while done < states.size:
+    while done < ends[-1]:
         last = int(np.searchsorted(ends, done + BATCH, "right"))
         if last > first:
-            pieces.append((range(first, last), slice(states.size)))
+            pieces.append((range(first, last), parts))
         else:
             last = first + 1
-            pieces += [(range(first, last), part) for part in _slices(states.size)]
+            pieces += [(range(first, last), [part]) for part in parts]
         first, done = last, int(ends[last - 1])
     return pieces
-
-
-def _members(states: Integers, piece: _Piece) -> Integers:
-    """Return the indices of the states of a piece, by state, then by position."""
-    wanted, where = piece
-    part = states[where]
-    if wanted is _ANY:
-        return np.argsort(part, kind="stable")
-    found = np.flatnonzero((part >= wanted.start) & (part < wanted.stop))
-    members: Integers = found[np.argsort(part[found], kind="stable")] + (where.start or 0)
-    return members
 
 
 def _slices(size: int) -> Iterator[slice]:

@@ -198,16 +198,16 @@ def add_clip(x: Map, y: Map, lo: int, hi: int) -> Map:
 
 
 def tiled(
-    function: Callable[..., npt.NDArray[Any]],
+    function: Callable[..., Sequence[npt.NDArray[Any]]],
     arrays: Sequence[npt.NDArray[Any]],
     *,
     tile: int,
     halo: int,
     scales: Sequence[int],
-) -> npt.NDArray[Any]:
-    """Evaluate a convolutional function tile by tile, with the result of `function(*arrays)` in less memory.
+) -> list[npt.NDArray[Any]]:
+    """Evaluate a convolutional function tile by tile, with the results of `function(*arrays)` in less memory.
 
-    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i, ...) spans; the result of
+    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i, ...) spans; each result of
     `function` has one sample a pixel and any dtype. `tile` and `halo` are in pixels, multiples of every scale
     and of every stride inside; `halo` is at least the distance at which an input can still change a pixel.
     Windows end at the borders of the picture, so zero padding appears where it does without tiles, and only
@@ -223,7 +223,7 @@ def tiled(
         )
     ):
         raise ValueError("tiles, halos and arrays must be whole at every scale")
-    result: npt.NDArray[Any] | None = None
+    results: list[npt.NDArray[Any]] = []
     for row, column in np.ndindex(-(-height // tile), -(-width // tile)):
         y, x = row * tile, column * tile
         top, left = max(0, y - halo), max(0, x - halo)
@@ -232,13 +232,14 @@ def tiled(
             array[:, :, top // scale : bottom // scale, left // scale : right // scale]
             for array, scale in zip(arrays, scales, strict=True)
         )
-        part = function(*windows)[:, :, y - top : y - top + tile, x - left : x - left + tile]
-        if result is None:
-            result = np.empty((*part.shape[:2], height, width), part.dtype)
-        result[:, :, y : y + tile, x : x + tile] = part
-    if result is None:
+        parts = function(*windows)
+        results = results or [np.empty((*part.shape[:2], height, width), part.dtype) for part in parts]
+        for result, part in zip(results, parts, strict=True):
+            inner = part[:, :, y - top : y - top + tile, x - left : x - left + tile]
+            result[:, :, y : y + tile, x : x + tile] = inner
+    if not results:
         raise ValueError("an empty picture has no tiles")
-    return result
+    return results
 
 
 def places(rows: int, columns: int) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -509,7 +510,11 @@ def test_a_full_output_is_said() -> None:
 def test_interrupted_in_a_real_shell(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "facecodec", "info", str(tmp_path / "pipe")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process, (tmp_path / "pipe").open("wb"):
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heard) as process,
+        (tmp_path / "pipe").open("wb"),
+    ):
         process.send_signal(signal.SIGINT)
         assert process.stderr
         assert process.stderr.read().strip() == b"fsc: interrupted"

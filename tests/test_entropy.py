@@ -123,7 +123,7 @@ def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatc
 
     def both_ways():
         node = TREES.reached(latent, scale, 40)
-        batches = [*TREES.retrace(scale, node)][::-1]
+        batches = [*TREES.retrace(scale, node.copy())][::-1]
         trits, states = (np.concatenate(parts).tolist() for parts in zip(*batches, strict=True))
         given, asked = told([(None, None, trit) for trit in trits])
         assert TREES.walk(scale, given).tolist() == node.tolist()
@@ -142,7 +142,7 @@ def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatc
 def test_what_is_retraced_into_a_stream_a_walk_reads(pairs, last_rank):
     scale, latent = arrays(pairs)
     node = TREES.reached(latent, scale, last_rank)
-    groups = [(trits, TREES.coders.pick(states)) for trits, states in TREES.retrace(scale, node)]
+    groups = [(trits, TREES.coders.pick(states)) for trits, states in TREES.retrace(scale, node.copy())]
     decoder = EmbeddedDecoder(encode_embedded_reverse(groups))
     read = TREES.walk(scale, lambda states: decoder.take(states.size, TREES.coders.pick(states)))
     assert read.tolist() == node.tolist()

@@ -17,7 +17,7 @@ from facecodec import exact, faces, weights
 from facecodec.errors import WeightsError
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.preview import APPEARANCE_TOP, Appearance
-from facecodec.networks.texture import LATENT, Analysis
+from facecodec.networks.texture import Analysis
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -27,6 +27,9 @@ TILE, HALO = 768, 192
 """Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 168 pixels."""
 STRIDE = 16
 BATCH = 64
+FINE_UNITS = 32
+"""Latents before coding count this part of a step."""
+FINE_TOP = 32_767
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +70,25 @@ def views(pixels: Pixels, matrices: list[npt.NDArray[np.float64]]) -> tuple[Pixe
 
 
 @torch.inference_mode()
-def analyse(analysis: Analysis, picture: Pixels, prediction: Pixels) -> tuple[Floats, npt.NDArray[np.int32]]:
+def analyse(
+    analysis: Analysis, picture: Pixels, prediction: Pixels
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
     """Return latents y (192, h, w) and hyper-latent codes z (64, h/4, w/4) of a picture and its prediction.
 
-    h and w count 16 pixels, up to whole 64s.  Works in tiles; at their seams the latents differ from those of
-    the whole picture by less than a rounding.
+    y counts 1/32 of its step.  h and w count 16 pixels, up to whole 64s.  Works in tiles; at their seams the
+    latents differ from those of the whole picture by less than a rounding.
     """
     rows, columns = (4 * -(-size // 64) for size in picture.shape[:2])
 
-    def tile(where: npt.NDArray[Any]) -> Floats:
+    def tile(where: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
         y, z = analysis(*(torch.from_numpy(exact.around(p, where, STRIDE)) for p in (picture, prediction)))
-        return torch.cat([y, F.interpolate(z, scale_factor=4)], 1).numpy()
+        fine = y.mul_(FINE_UNITS).round_().clamp_(-FINE_TOP, FINE_TOP).to(torch.int16)
+        codes = quantised(z.numpy(), CODE_TOP).astype(np.int8)
+        return fine.numpy(), exact.upsample2(exact.upsample2(codes))
 
     halo = HALO // STRIDE
-    both = exact.tiled(tile, [exact.places(rows, columns)], tile=TILE // STRIDE, halo=halo, scales=[1])[0]
-    return both[:LATENT], quantised(both[LATENT:, ::4, ::4], CODE_TOP)
+    y, z = exact.tiled(tile, [exact.places(rows, columns)], tile=TILE // STRIDE, halo=halo, scales=[1])
+    return y[0], z[0, :, ::4, ::4].astype(np.int32)
 
 
 def _batch(views: Pixels) -> Tensor:
@@ -123,17 +130,22 @@ def _texture_analysis(file: weights.Model) -> Analysis:
     return analysis
 
 
-def _fill(model: nn.Module, file: weights.Model, prefix: str) -> None:
-    """Load the tensors of a file that begin with ``prefix``, and make the network ready for use."""
-    state = {}
+def state(file: weights.Model, prefix: str) -> dict[str, Tensor]:
+    """Return the float tensors of a file whose names begin with ``prefix``, without it."""
+    tensors = {}
     for key, value in file.tensors.items():
         if key.startswith(prefix) and not key.endswith(".unit"):
             short = value.dtype in (np.float16, np.int8)
             tensor = torch.from_numpy(value.astype(np.float32) if short else value)
             unit = file.tensors.get(f"{key}.unit")
-            state[key.removeprefix(prefix)] = tensor if unit is None else tensor * torch.from_numpy(unit)
+            tensors[key.removeprefix(prefix)] = tensor if unit is None else tensor * torch.from_numpy(unit)
+    return tensors
+
+
+def _fill(model: nn.Module, file: weights.Model, prefix: str) -> None:
+    """Load the tensors of a file that begin with ``prefix``, and make the network ready for use."""
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state(file, prefix))
     except RuntimeError as error:
         raise WeightsError(f"{file.name} is not for this network: {error}") from None
     model.eval().requires_grad_(False)

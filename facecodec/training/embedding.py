@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from facecodec import faces
+from facecodec import faces, weights
+from facecodec.errors import WeightsError
+from facecodec.networks import encoder
 from facecodec.networks.embedding import EMBEDDING, FEATURES, Trunk
 from facecodec.networks.quantised import snapped
 from facecodec.training import augment
@@ -26,7 +28,7 @@ from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
 
 BATCH = 96
-VARIANTS = 6
+VARIANTS = 12
 BLENDED = 0.35
 RATE = 1.5e-3
 RELATION_WEIGHT = 4.0
@@ -141,7 +143,7 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     torch.manual_seed(0)
     folder = runs / "embedding"
     pool = Pool(open_sets(data, "train-*", runs / "cache"), Teacher(teacher), folder / "pool")
-    model = Trunk()
+    model = warm(Trunk())
     run = Run(folder, model, minutes=minutes, rate=RATE, weight_decay=0.05)
     spread_file, axes_file = folder / "spread.npy", folder / "axes.npy"
     if not spread_file.exists():
@@ -172,6 +174,16 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         run.note(distance=distance.item(), coarse=coarse.item(), features=hint.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
+
+
+def warm(model: Trunk) -> Trunk:
+    """Give a fresh trunk the newest weights that were kept, if there are any."""
+    try:
+        file = weights.load(weights.newest("trunk"))
+    except WeightsError:
+        return model
+    model.load_state_dict(encoder.state(file, "trunk."))
+    return model
 
 
 def coded(embedding: Tensor) -> tuple[Tensor, Tensor]:
