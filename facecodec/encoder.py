@@ -43,6 +43,11 @@ class _Latents:
         """Return the stream of all refinements up to a rank."""
         return enhancement.encode(self.hyper, self.latent, self.known, self.model, last_rank)
 
+    def settled(self) -> npt.NDArray[np.int16]:
+        """Return what the latents are when all their refinements are known."""
+        node = self.model.trees.reached(self.latent.ravel(), self.known.scale.ravel(), LAST_RANK)
+        return enhancement.settled(self.known, node.reshape(self.latent.shape), self.model)
+
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words decode to, a view."""
         return enhancement.refined(words, self.prediction, self.model, known=self.known)
@@ -111,11 +116,14 @@ def encode(
     else:
         words = latents.words(round(quality / 100 * latents.model.trees.last_rank))
 
-    payloads[SectionType.ENHANCEMENT] = latents.model.id[: codec.MODEL_ID_BYTES] + words
+    texture = latents.model
     if lossless:
-        picture = latents.decoded(words)
+        latent, prediction = latents.settled(), latents.prediction
         del latents  # several bytes a pixel
-        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture)
+        picture = enhancement.synthesise(latent, prediction, texture)
+        del latent, prediction
+        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture[:height, :width])
+    payloads[SectionType.ENHANCEMENT] = texture.id[: codec.MODEL_ID_BYTES] + words
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base
     return codec.written(file, payloads)

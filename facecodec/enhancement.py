@@ -29,8 +29,10 @@ LATENT_UNITS = 8
 RESIDUAL_TOP = 511
 SHORTCUT_TOP = 2047
 LINEAR_TOP = 1023
-TILE = 1024
+TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 64."""
+SLICE = 1 << 20
+"""Latents at work at once; bounds memory, and changes nothing else."""
 
 _PIXEL = np.dtype((np.void, 3))
 """Three colours as one sample, so that tiles are put together in the layout of a picture."""
@@ -160,20 +162,30 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
     return Prior(*(np.ascontiguousarray(part[0, :, :rows, :columns]) for part in (mean, scale)))
 
 
+def settled(known: Prior, node: Integers, model: TextureModel) -> npt.NDArray[np.int16]:
+    """Return latents (C, h, w), in 1/8 step, from the node (C, h, w) that each of them reached."""
+    latent = np.empty(node.shape, np.int16)
+    channels = max(1, SLICE // (node.shape[1] * node.shape[2]))
+    for first in range(0, len(node), channels):
+        part = slice(first, first + channels)
+        top = model.top[part, None, None]
+        value = known.mean[part] + model.trees.value[known.scale[part], node[part]].astype(np.int32)
+        latent[part] = np.clip(value, -top, top)
+    return latent
+
+
 def synthesise(
-    known: Prior, node: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d
+    latent: npt.NDArray[np.int16], prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d
 ) -> Pixels:
-    """Return the picture (H, W, 3) from the node (C, h, w) that each latent reached and a prediction.
+    """Return the picture (H, W, 3) from latents (C, h, w), in 1/8 step, and a prediction.
 
     H and W are multiples of 16: below and to the right of the prediction, the picture goes on as if it did.
     """
-    rows, columns = node.shape[1:]
-    top = model.top[:, None, None]
+    rows, columns = latent.shape[1:]
 
-    def tile(mean: Integers, scale: Integers, reached: Integers, where: Integers) -> tuple[Integers]:
+    def tile(values: Integers, where: Integers) -> tuple[Integers]:
         layers = model.layers
-        value = mean + model.trees.value[scale, reached].astype(np.int32)
-        latent = np.clip(value, -top, top).astype(np.float32)
+        latent = values.astype(np.float32)
         colours = exact.around(prediction, where, STRIDE)
         at_8, at_16 = _context(colours, model, convolve)
         x = convolve(latent, layers["synthesis.enter"])
@@ -193,10 +205,10 @@ def synthesise(
 
     (result,) = exact.tiled(
         tile,
-        [known.mean[None], known.scale[None], node[None], exact.places(rows, columns)],
+        [latent[None], exact.places(rows, columns)],
         tile=TILE,
         halo=model.halo,
-        scales=[STRIDE] * 4,
+        scales=[STRIDE] * 2,
     )
     return result.view(np.uint8).reshape(STRIDE * rows, STRIDE * columns, 3)
 
@@ -256,10 +268,18 @@ def refined(
         plane[:] = symbols - CODE_TOP
     if known is None:
         known = prior(hyper.reshape(channels, rows, columns), prediction, model, convolve)
-    trees = model.trees
-    node = trees.walk(
-        known.scale.ravel(), lambda states: decoder.take(states.size, trees.coders.pick(states))
-    )
+    node = _walked(decoder, known.scale, model.trees)
     decoder.finish()
-    picture = synthesise(known, node.reshape(known.scale.shape), prediction, model, convolve)
+    latent = settled(known, node, model)
+    del decoder, known, node  # several bytes a pixel
+    picture = synthesise(latent, prediction, model, convolve)
     return picture[:height, :width]
+
+
+def _walked(decoder: EmbeddedDecoder, scale: Integers, trees: Trees) -> Integers:
+    """Return the node, in the shape of ``scale``, that the rest of a stream leads each latent to."""
+
+    def trits(states: Integers) -> Integers:
+        return decoder.take(states.size, trees.coders.pick(states))
+
+    return trees.walk(scale.ravel(), trits).reshape(scale.shape)

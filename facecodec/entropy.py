@@ -28,7 +28,7 @@ MAX_SCALES = (1 << 16) // INNER
 MAX_VALUE = 32_767
 LEAF = 255
 """The rank of a node that is not refined further."""
-BATCH = 1 << 21
+BATCH = 1 << 20
 """Latents refined at once, at most; bounds memory, and changes nothing else."""
 
 Integers = npt.NDArray[Any]

@@ -37,6 +37,11 @@ class Model:
             raise WeightsError(f"{self.name}: no tensor {key}")
         return self.tensors[key]
 
+    def part(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the tensors ``name.KEY`` by KEY."""
+        start = f"{name}."
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+
     def integers(self, key: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return an integer tensor after checking its shape (-1 matches any length)."""
         tensor = self[key]

@@ -1,7 +1,7 @@
 """Decode many pictures in every way there is, and compare: run this file with a folder or a packed set.
 
-numpy with one and two threads, torch with one and two threads, oneDNN on and off, tiles of 128 pixels and of
-1,024, previews alone and in batches of eight: features, preview and picture must have the same SHA-256.
+numpy with one and two threads, torch with one and two threads, oneDNN on and off, tiles of 128 pixels and
+larger, previews alone and in batches of eight: features, preview and picture must have the same SHA-256.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from samples import noise, waves
 from test_exact_torch import torch_settings
 
 from facecodec import enhancement, exact, weights
-from facecodec.enhancement import decode, encode, hyper_shape, prior, synthesise
+from facecodec.enhancement import decode, encode, hyper_shape, prior, settled, synthesise
 from facecodec.entropy import LEAF
 from facecodec.errors import CorruptError
 from facecodec.networks import exact_torch
@@ -37,7 +37,7 @@ def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
     hyper, latent = latents(model, *prediction.shape[:2], seed)
     known = prior(hyper, prediction, model, convolve)
     node = model.trees.reached(latent.ravel(), known.scale.ravel(), LEAF - 1)
-    return known, synthesise(known, node.reshape(latent.shape), prediction, model, convolve)
+    return known, synthesise(settled(known, node.reshape(latent.shape), model), prediction, model, convolve)
 
 
 def digest(*arrays):
@@ -84,7 +84,7 @@ def test_a_stream_that_stops_at_a_rank_decodes_to_the_nodes_reached(model):
         node = model.trees.reached(latent.ravel(), known.scale.ravel(), last_rank)
         words = encode(hyper, latent, known, model, last_rank)
         seen.add(len(words))
-        picture = synthesise(known, node.reshape(latent.shape), prediction, model)
+        picture = synthesise(settled(known, node.reshape(latent.shape), model), prediction, model)
         assert np.array_equal(decode(words, prediction, model), picture[:60, :70])
     assert len(seen) > 2
 
@@ -133,7 +133,7 @@ def test_nothing_beyond_the_halo_changes_a_tile(model):
     hyper, latent = latents(model, 448, 448)
     known = prior(hyper, base, model)
     node = np.minimum(np.abs(latent), 3).astype(np.uint16)
-    picture = synthesise(known, node, base, model)
+    picture = synthesise(settled(known, node, model), base, model)
 
     def near(changed, grid):
         rows, columns = np.nonzero(changed)
@@ -148,7 +148,10 @@ def test_nothing_beyond_the_halo_changes_a_tile(model):
         near(((again.mean != known.mean) | (again.scale != known.scale)).any(0), 16)
     refined = node.copy()
     refined[:, 12:16, 12:16] = 3 - refined[:, 12:16, 12:16]
-    for again in (synthesise(known, node, other, model), synthesise(known, refined, base, model)):
+    for again in (
+        synthesise(settled(known, node, model), other, model),
+        synthesise(settled(known, refined, model), base, model),
+    ):
         near((again != picture).any(2), 1)
 
 

@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 CODE_TOP = 15
-TILE, HALO = 768, 192
+TILE, HALO = 512, 192
 """Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 168 pixels."""
 STRIDE = 16
 BATCH = 64

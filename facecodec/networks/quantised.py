@@ -78,3 +78,15 @@ def frozen(
         "bias": np.array(biases, np.int32),
         "shift": np.array(shifts, np.uint8),
     }
+
+
+@torch.no_grad()
+def thaw(
+    layer: nn.Conv2d, integers: dict[str, np.ndarray], *, input_step: float = STEP, output_step: float = STEP
+) -> None:
+    """Set a layer's weights to those that ``frozen`` made these integers of."""
+    unit = np.ldexp(output_step, -integers["shift"].astype(np.int64))
+    weight = integers["weight"] * (unit / input_step)[:, None, None, None]
+    layer.weight.copy_(torch.from_numpy(weight))
+    if layer.bias is not None:
+        layer.bias.copy_(torch.from_numpy(integers["bias"] * unit))

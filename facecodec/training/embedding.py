@@ -129,6 +129,16 @@ def principal_axes(targets: Tensor) -> Tensor:
     return axes
 
 
+def closest_axes(targets: Tensor, embeddings: Tensor) -> Tensor:
+    """Return orthonormal (512, 256) axes that take targets (N, 512) closest to embeddings (N, 256).
+
+    So embeddings of a run that goes on from kept weights mean what they did.  Schönemann 1966.
+    """
+    left, _, right = torch.linalg.svd(targets.T.double() @ embeddings.double(), full_matrices=False)
+    axes: Tensor = (left @ right).float()
+    return axes
+
+
 def linear_head(features: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     """Return weight (E, F) and bias (E,) of the best linear map from features (N, F) to embeddings (N, E)."""
     mean = features.mean(0)
@@ -143,15 +153,15 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     torch.manual_seed(0)
     folder = runs / "embedding"
     pool = Pool(open_sets(data, "train-*", runs / "cache"), Teacher(teacher), folder / "pool")
-    model = warm(Trunk())
+    model = Trunk()
+    known = warm(model)
     run = Run(folder, model, minutes=minutes, rate=RATE, weight_decay=0.05)
     spread_file, axes_file = folder / "spread.npy", folder / "axes.npy"
     if not spread_file.exists():
-        some = np.array_split(np.arange(0, len(pool.indices), max(1, len(pool.indices) // FITTED)), 100)
-        _, targets, features = (torch.cat(kind) for kind in zip(*map(pool.batch, some), strict=True))
-        if not axes_file.exists():
-            np.save(axes_file, principal_axes(F.normalize(targets)).numpy())
-        axes = torch.from_numpy(np.load(axes_file))
+        targets, features, embeddings = _answers(pool, run.averaged)
+        unit = F.normalize(targets)
+        axes = closest_axes(unit, embeddings) if known else principal_axes(unit)
+        np.save(axes_file, axes.numpy())
         weight, bias = linear_head(features, targets @ axes)
         for trunk in (run.model, run.averaged):
             trunk.embed.load_state_dict({"weight": weight, "bias": bias})
@@ -176,14 +186,25 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
             run.log()
 
 
-def warm(model: Trunk) -> Trunk:
-    """Give a fresh trunk the newest weights that were kept, if there are any."""
+def warm(model: Trunk) -> bool:
+    """Give a trunk the newest weights that were kept; tell whether there are any."""
     try:
         file = weights.load(weights.newest("trunk"))
     except WeightsError:
-        return model
+        return False
     model.load_state_dict(encoder.state(file, "trunk."))
-    return model
+    return True
+
+
+@torch.no_grad()
+def _answers(pool: Pool, trunk: Trunk) -> tuple[Tensor, ...]:
+    """Return the teacher's embeddings and features, and the trunk's unit embeddings, of some views."""
+    answers = []
+    rows = np.arange(0, len(pool.indices), max(1, len(pool.indices) // FITTED))
+    for part in np.array_split(rows, -(-len(rows) // BATCH)):
+        views, targets, features = pool.batch(part)
+        answers.append((targets, features, F.normalize(trunk(views)[0])))
+    return tuple(torch.cat(kind) for kind in zip(*answers, strict=True))
 
 
 def coded(embedding: Tensor) -> tuple[Tensor, Tensor]:

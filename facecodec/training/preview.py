@@ -1,7 +1,8 @@
 """Train both tasks of the base layer at once: recognition and reconstruction over one trunk.
 
-After TMM 2021, arXiv 2004.10043.  Starts from the trunk of ``fsc train embedding`` and goes on distilling it,
-through the quantiser too; the generator learns to show the face from the codes alone.
+After TMM 2021, arXiv 2004.10043.  Starts from the trunk of ``fsc train embedding``.  First the generator
+alone learns to show the face from its codes; then the trunk, too, goes on learning, through the quantiser.
+A preview is to be recognised: the trunk and the teacher compare it with the face.
 """
 
 from __future__ import annotations
@@ -14,22 +15,26 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facecodec import faces
+from facecodec import faces, weights
+from facecodec.errors import WeightsError
+from facecodec.networks import encoder
 from facecodec.networks.embedding import Trunk
-from facecodec.networks.preview import APPEARANCE_TOP, Appearance, Generator
-from facecodec.networks.quantised import set_rounding, snapped
+from facecodec.networks.preview import APPEARANCE_TOP, CODE_STEP, Appearance, Generator
+from facecodec.networks.quantised import set_rounding, snapped, thaw
 from facecodec.training.data import Pictures, open_set, open_sets
 from facecodec.training.embedding import RELATION_WEIGHT, Pool, Teacher, brightened, coded, epochs, to_batch
 from facecodec.training.run import Run
 from facecodec.training.views import near_views, wide_views
 
-BATCH = 40
-JUDGED = 16
-"""Previews of a batch that the teacher looks at."""
-RATE = 2e-4
+BATCH = 32
+JUDGED = 8
+"""Previews of a batch that the teacher looks at, too."""
+RATE = 5e-4
+SHOWING = 0.7
+"""The share of the time in which the trunk is held."""
 APPEARANCE_BITS = 420.0
 PIXEL_WEIGHT = 4.0
-LIKENESS_WEIGHT = 0.5
+LIKENESS_WEIGHT = 1.0
 TRUNK_SHARE = 0.25
 """How much of the preview's gradient reaches the trunk through the identity codes."""
 FITTED = 4000
@@ -79,8 +84,9 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         near_views(pool.pictures, cache / "near-train.npy"),
         wide_views(pool.pictures, cache / "wide-train.npy"),
     )
+    known = warm(model)
     run = Run(runs / "preview", model, minutes=minutes, rate=RATE, weight_decay=0.02)
-    if not run.step:
+    if not (run.step or known):
         model.appearance.fit(to_batch(every[1][:: len(every[1]) // FITTED + 1]), APPEARANCE_BITS)
         model.generator.start_from(model.appearance)
         run.averaged.load_state_dict(model.state_dict())
@@ -91,41 +97,100 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     validation = validation_views(open_set(data, "val", cache), cache)
     for step in run.steps():
         set_rounding(model, run.progress > ROUNDING_FROM)
+        joint = run.progress > SHOWING
         model.train()
-        views, targets, _ = pool.batch(next(recognised))
-        targets = F.normalize(targets @ axes)
+        model.trunk.train(joint).requires_grad_(joint)
         places, mirrored = next(shown), rng.choice([-1, 1])
         near, wide = (to_batch(kind[places][:, :, ::mirrored]) for kind in every)
-        with torch.autocast("cpu", torch.bfloat16):
-            embedding, decoded, preview = model(brightened(rng, torch.cat([views, near])), wide)
-        embedding, decoded = embedding[:BATCH], decoded[:BATCH]
-        distance = (embedding - targets).square().sum(1).mean()
-        coarse = (decoded - targets).square().sum(1).mean()
-        relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
+        if joint:
+            views, targets, _ = pool.batch(next(recognised))
+            loss, preview = recognition(run, brightened(rng, torch.cat([views, near])), targets @ axes, wide)
+        else:
+            loss = torch.zeros(())
+            with torch.autocast("cpu", torch.bfloat16):
+                _, _, preview = model(near, wide)
         error = ((preview - wide) / 64).square().mean()
-        unlike = unlikeness(network, preview[:JUDGED], near[:JUDGED], rng)
-        loss = distance + coarse + RELATION_WEIGHT * relation + PIXEL_WEIGHT * error
-        run.descend(loss + LIKENESS_WEIGHT * unlike, clip=5.0)
-        run.note(distance=distance.item(), coarse=coarse.item(), error=error.item(), unlike=unlike.item())
+        unlike, stranger = unlikeness(run.averaged.trunk, network, preview, near, rng)
+        run.descend(loss + PIXEL_WEIGHT * error + LIKENESS_WEIGHT * (unlike + stranger), clip=5.0)
+        run.note(error=error.item(), unlike=unlike.item(), stranger=stranger.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log(
-                **(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {})
+                **(
+                    evaluate(run.averaged, network, *validation)
+                    if step % EVALUATE_STEPS == EVALUATE_STEPS - 1
+                    else {}
+                )
             )
 
 
-def unlikeness(teacher: Teacher, preview: Tensor, near: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return 1 - cosine of the teacher's embeddings of previews (N, 3, 64, 64) and of the aligned faces."""
-    shift = torch.from_numpy(rng.uniform(-2, 2, (len(preview), 2)).astype(np.float32))
-    scale = faces.FRAME / faces.WIDE_EXTENT
-    frame = torch.zeros(len(preview), 2, 3)
-    frame[:, 0, 0] = frame[:, 1, 1] = scale
-    frame[:, :, 2] = shift / faces.WIDE_EXTENT
-    grid = F.affine_grid(frame, [len(preview), 3, faces.FRAME, faces.FRAME], align_corners=False)
-    seen = F.grid_sample(preview.clamp(0, 255), grid, padding_mode="border", align_corners=False)
-    seen = seen.contiguous(memory_format=torch.channels_last)
+def recognition(run: Run[Base], views: Tensor, targets: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the trunk still has to learn of the teacher's answers to its views, and previews.
+
+    As for ``Base.forward``; ``targets`` are of those of the ``views`` that come first.
+    """
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding, decoded, preview = run.model(views, wide)
+    targets = F.normalize(targets)
+    embedding, decoded = embedding[: len(targets)], decoded[: len(targets)]
+    distance = (embedding - targets).square().sum(1).mean()
+    coarse = (decoded - targets).square().sum(1).mean()
+    relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
+    run.note(distance=distance.item(), coarse=coarse.item())
+    return distance + coarse + RELATION_WEIGHT * relation, preview
+
+
+def warm(model: Base) -> bool:
+    """Give appearance and generator the newest weights that were kept; tell whether there are any."""
+    try:
+        base = weights.load(weights.newest("base"))
+        trunk = weights.load(weights.newest("trunk"))
+    except WeightsError:
+        return False
+    model.appearance.load_state_dict(encoder.state(trunk, "appearance."))
+    generator = model.generator
+    generator.start_from(model.appearance)
+    thaw(generator.start, base.part("start"), input_step=CODE_STEP)
+    for index, layer in enumerate(generator.layers):
+        assert isinstance(layer, nn.Conv2d)
+        thaw(layer, base.part(f"layers.{index}"))
+    thaw(generator.finish, base.part("finish"))
+    return True
+
+
+def unlikeness(
+    trunk: Trunk, teacher: Teacher, preview: Tensor, near: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return how little previews (N, 3, 64, 64) look like the faces (N, 3, 112, 112) to trunk and to teacher.
+
+    1 - cosine of embeddings, and for the trunk of the features below them.  Each preview is seen a little off
+    its place and size, so that it is no answer to please one network only.
+    """
+    seen = framed(preview.clamp(0, 255), rng)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = trunk(seen)
+        with torch.no_grad():
+            wanted = trunk(near)
+    unlike = sum(
+        (1 - F.cosine_similarity(a.float(), b.float()).mean() for a, b in zip(found, wanted, strict=True)),
+        start=torch.zeros(()),
+    )
     with torch.no_grad():
-        wanted = teacher.network(near.bfloat16()).float()
-    return 1 - F.cosine_similarity(teacher.network(seen.bfloat16()).float(), wanted).mean()
+        known = teacher.network(near[:JUDGED].bfloat16()).float()
+    stranger = 1 - F.cosine_similarity(teacher.network(seen[:JUDGED].bfloat16()).float(), known).mean()
+    return unlike, stranger
+
+
+def framed(preview: Tensor, rng: np.random.Generator | None = None) -> Tensor:
+    """Return the recognition frames (N, 3, 112, 112) in previews (N, 3, 64, 64), with ``rng`` a bit off."""
+    frame = torch.zeros(len(preview), 2, 3)
+    frame[:, 0, 0] = frame[:, 1, 1] = faces.FRAME / faces.WIDE_EXTENT
+    if rng is not None:
+        frame[:, :, :2] *= torch.from_numpy(rng.uniform(0.94, 1.06, (len(preview), 1, 1)).astype(np.float32))
+        shift = rng.uniform(-2, 2, (len(preview), 2)).astype(np.float32)
+        frame[:, :, 2] = torch.from_numpy(shift) / faces.WIDE_EXTENT
+    grid = F.affine_grid(frame, [len(preview), 3, faces.FRAME, faces.FRAME], align_corners=False)
+    seen = F.grid_sample(preview, grid, padding_mode="border", align_corners=False)
+    return seen.contiguous(memory_format=torch.channels_last)
 
 
 def validation_views(pictures: Pictures, cache: Path) -> tuple[Tensor, Tensor]:
@@ -135,9 +200,14 @@ def validation_views(pictures: Pictures, cache: Path) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def evaluate(model: Base, views: Tensor, wide: Tensor) -> dict[str, float]:
-    """Return the mean PSNR of previews against wide views."""
+def evaluate(model: Base, teacher: Teacher, views: Tensor, wide: Tensor) -> dict[str, float]:
+    """Return the mean PSNR of previews against wide views, and their likeness to the teacher."""
     set_rounding(model, True)
     _, _, preview = model(views, wide)
-    error = (preview.clamp(0, 255) - wide).square().mean((1, 2, 3))
-    return {"psnr": round(float((10 * torch.log10(255**2 / error)).mean()), 3)}
+    preview = preview.clamp(0, 255)
+    error = (preview - wide).square().mean((1, 2, 3))
+    (seen, _), (known, _) = (teacher.answer(x) for x in (framed(preview), views))
+    return {
+        "psnr": round(float((10 * torch.log10(255**2 / error)).mean()), 3),
+        "likeness": round(float(F.cosine_similarity(seen, known).mean()), 4),
+    }
