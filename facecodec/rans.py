@@ -99,7 +99,12 @@ def encode(groups: Sequence[Group]) -> bytes:
     Each group is (symbols, table): (count,) integers in 0 ... table.size - 1, else ValueError.
     Returns whole words, possibly none.
     """
-    return _encode(_AnsCoder(), reversed(groups))
+    return encode_reverse(reversed(groups))
+
+
+def encode_reverse(groups: Iterable[Group]) -> bytes:
+    """Do as `encode`, given the last group first: none of them need be there before its turn."""
+    return _encode(_AnsCoder(), groups)
 
 
 def encode_embedded(groups: Sequence[Group]) -> bytes:

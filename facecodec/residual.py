@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CorruptError
-from .rans import Decoder, Group, Table, encode
+from .rans import Decoder, Group, Table, encode_reverse
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -94,29 +94,45 @@ def _foretold(green: Integers, share: int) -> Integers:
 
 def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
     """Return the payload of the Residual section that turns ``decoded`` into ``pixels``, uint8 (H, W, 3)."""
-    shares, choices = bytearray(), bytearray()
-    groups: list[Group] = []
 
     def missing(channel: int) -> Integers:
         difference: Integers = (pixels[:, :, channel] - decoded[:, :, channel]).view(np.int8).ravel()
         return difference
 
-    def add(coded: Integers, context: Integers, contexts: int) -> None:
-        for value in range(contexts):
-            symbols = coded[context == value].view(np.uint8) ^ 128
-            choices.append(_best_table(symbols))
-            groups.extend((symbols[part], _tables()[choices[-1]]) for part in _slices(symbols.size))
-
     green, activity = missing(GREEN), _activity(decoded).ravel()
-    add(green, activity, GREEN_CONTEXTS)
-    context = _other_context(activity, green)
-    for channel in (RED, BLUE):
-        coded = missing(channel)
-        shares.append(_best_share(coded, green))
-        for part in _slices(coded.size):
-            coded[part] -= _foretold(green[part], shares[-1])
-        add(coded, context, OTHER_CONTEXTS)
-    return bytes(shares + choices) + encode(groups)
+    other = _other_context(activity, green)
+    shares = {channel: _best_share(missing(channel), green) for channel in (RED, BLUE)}
+
+    def coded(channel: int) -> Integers:
+        if channel == GREEN:
+            return green
+        rest = missing(channel)
+        for part in _slices(rest.size):
+            rest[part] -= _foretold(green[part], shares[channel])
+        return rest
+
+    def symbols(values: Integers, channel: int, context: int) -> Integers:
+        contexts = activity if channel == GREEN else other
+        chosen: Integers = values[contexts == context].view(np.uint8) ^ 128
+        return chosen
+
+    places = [
+        (channel, range(GREEN_CONTEXTS if channel == GREEN else OTHER_CONTEXTS))
+        for channel in (GREEN, RED, BLUE)
+    ]
+    choices = []
+    for channel, contexts in places:
+        values = coded(channel)
+        choices.append(bytes(_best_table(symbols(values, channel, context)) for context in contexts))
+
+    def backwards() -> Iterator[Group]:
+        for (channel, contexts), chosen in zip(reversed(places), reversed(choices), strict=True):
+            values = coded(channel)
+            for context in reversed(contexts):
+                found, table = symbols(values, channel, context), _tables()[chosen[context]]
+                yield from ((found[part], table) for part in reversed([*_slices(found.size)]))
+
+    return bytes(shares.values()) + b"".join(choices) + encode_reverse(backwards())
 
 
 def _best_share(coded: Integers, green: Integers) -> int:
