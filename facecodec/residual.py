@@ -99,40 +99,42 @@ def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
         difference: Integers = (pixels[:, :, channel] - decoded[:, :, channel]).view(np.int8).ravel()
         return difference
 
-    green, activity = missing(GREEN), _activity(decoded).ravel()
-    other = _other_context(activity, green)
+    green = missing(GREEN)
+    other = _other_context(_activity(decoded).ravel(), green)
     shares = {channel: _best_share(missing(channel), green) for channel in (RED, BLUE)}
+    contexts = {GREEN: GREEN_CONTEXTS, RED: OTHER_CONTEXTS, BLUE: OTHER_CONTEXTS}
 
-    def coded(channel: int) -> Integers:
+    def coded(channel: int) -> tuple[Integers, Integers]:
+        """Return what is coded of a channel, int8, and its context, uint8."""
         if channel == GREEN:
-            return green
+            return green, other // (len(GREENS) + 1)
         rest = missing(channel)
         for part in _slices(rest.size):
             rest[part] -= _foretold(green[part], shares[channel])
-        return rest
+        return rest, other
 
-    def symbols(values: Integers, channel: int, context: int) -> Integers:
-        contexts = activity if channel == GREEN else other
-        chosen: Integers = values[contexts == context].view(np.uint8) ^ 128
-        return chosen
-
-    places = [
-        (channel, range(GREEN_CONTEXTS if channel == GREEN else OTHER_CONTEXTS))
-        for channel in (GREEN, RED, BLUE)
-    ]
-    choices = []
-    for channel, contexts in places:
-        values = coded(channel)
-        choices.append(bytes(_best_table(symbols(values, channel, context)) for context in contexts))
+    choices: dict[int, list[int]] = {}
+    for channel, count in contexts.items():
+        values, context = coded(channel)
+        choices[channel] = [_best_table(_symbols(values, context == value)) for value in range(count)]
 
     def backwards() -> Iterator[Group]:
-        for (channel, contexts), chosen in zip(reversed(places), reversed(choices), strict=True):
-            values = coded(channel)
-            for context in reversed(contexts):
-                found, table = symbols(values, channel, context), _tables()[chosen[context]]
-                yield from ((found[part], table) for part in reversed([*_slices(found.size)]))
+        for channel in reversed(contexts):
+            values, context = coded(channel)
+            for value, choice in reversed([*enumerate(choices[channel])]):
+                symbols = _symbols(values, context == value)
+                for part in reversed([*_slices(symbols.size)]):
+                    yield symbols[part], _tables()[choice]
 
-    return bytes(shares.values()) + b"".join(choices) + encode_reverse(backwards())
+    side = [*shares.values(), *choices[GREEN], *choices[RED], *choices[BLUE]]
+    return bytes(side) + encode_reverse(backwards())
+
+
+def _symbols(values: Integers, chosen: Integers) -> Integers:
+    """Return the symbols, uint8, of the chosen values, int8."""
+    symbols: Integers = values[chosen].view(np.uint8)
+    symbols ^= 128
+    return symbols
 
 
 def _best_share(coded: Integers, green: Integers) -> int:
