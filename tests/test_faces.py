@@ -94,6 +94,14 @@ def test_several_faces_come_largest_first(astronaut: faces.Pixels) -> None:
     assert abs(large.landmarks[2, 0] - (288 + 225)) < 12 and abs(small.landmarks[2, 0] - 112) < 8
 
 
+def test_the_face_in_the_middle_comes_before_a_larger_one_at_the_edge(astronaut: faces.Pixels) -> None:
+    half = cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA)
+    sheet = np.full((512, 1400, 3), 90, np.uint8)
+    sheet[:, :512], sheet[200:456, 588:844] = astronaut, half
+    middle, edge = faces.find(sheet)
+    assert np.diff(edge.box[::2]) > 1.7 * np.diff(middle.box[::2])
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (37, 5), (300, 300)])
 def test_nothing_is_found_where_there_is_nothing(shape: tuple[int, int]) -> None:
     assert faces.find(np.full((*shape, 3), 140, np.uint8)) == []

@@ -13,15 +13,16 @@ from safetensors.torch import load_file, save_file
 from samples import waves
 from torch import nn
 
-from facecodec import enhancement, weights
+from facecodec import base_layer, enhancement, weights
 from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import quantised
 from facecodec.networks.embedding import Trunk
-from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped
-from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, Texture, scale_of
-from facecodec.training import augment, freeze, run, trees
-from facecodec.training.embedding import Teacher, linear_head
+from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped, thaw
+from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, WIDER, Texture, scale_of
+from facecodec.training import augment, freeze, preview, run, trees
+from facecodec.training import texture as texture_training
+from facecodec.training.embedding import Teacher, closest_axes, linear_head
 from facecodec.training.run import Run
 
 # Runs
@@ -278,6 +279,20 @@ def test_each_channel_takes_the_largest_shift_that_is_proved(top):
         assert shift == quantised.MAX_SHIFT or finer.max() > top or reach >= LIMIT
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 2**32), st.sampled_from([STEP, 1 / 4]), st.sampled_from([STEP, LATENT_STEP]))
+def test_what_is_thawed_freezes_to_the_same_integers(seed, input_step, output_step):
+    conv = random_conv(np.random.default_rng(seed), 4, 3, 3)
+    steps = {"input_step": input_step, "output_step": output_step}
+    parts = frozen(conv, input_bound=TOP, top=127, **steps)
+    again = nn.Conv2d(3, 4, 3, padding=1)
+    thaw(again, parts, **steps)
+    refrozen = frozen(again, input_bound=TOP, top=127, **steps)
+    for key in ("weight", "bias"):
+        before, after = (np.ldexp(x[key].T, -x["shift"].astype(int)) for x in (parts, refrozen))
+        assert np.array_equal(before, after)
+
+
 def test_weights_too_large_for_any_shift_are_refused():
     conv = random_conv(np.random.default_rng(4), 1, 1, 1, 1e6)
     with pytest.raises(ValueError, match="too large for any shift"):
@@ -316,7 +331,7 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     model = enhancement.load("texture-v3")
 
     texture.eval()
-    freeze.widen(texture)
+    texture.widen(WIDER)
     set_rounding(texture, True)
     prediction = waves(128, 64)
     pixels = torch.from_numpy(prediction).permute(2, 0, 1)[None].float()
@@ -333,11 +348,46 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     with torch.inference_mode():
         residual = texture.synthesis(torch.from_numpy(latent)[None].float(), at_8, at_16)
     expected = (pixels + residual).clamp(0, 255)[0].permute(1, 2, 0).numpy()
-    off = np.abs(
-        enhancement.synthesise(enhancement.settled(known, node, model), prediction, model) - expected
-    )
+    picture = enhancement.synthesise(enhancement.settled(known, node, model), prediction, model)
+    off = np.abs(picture - expected)
     assert off.max() <= 4
     assert off.mean() < 0.3
+
+    again = Texture()
+    assert texture_training.warm(again)
+    again.widen(WIDER)
+    for name, tensor in texture.state_dict().items():
+        if name != "hyper_scale":
+            off = (again.state_dict()[name] - tensor).abs().amax()
+            assert off <= tensor.abs().amax() / 100
+
+
+def test_a_run_without_kept_weights_starts_afresh(tmp_path, monkeypatch):
+    (tmp_path / "SHA256SUMS").write_text("")
+    monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path))
+    assert not texture_training.warm(Texture())
+    assert not preview.warm(preview.Base())
+
+
+def test_the_generator_of_a_run_is_that_of_the_kept_weights():
+    model = preview.Base()
+    assert preview.warm(model)
+    set_rounding(model, True)
+    rng = np.random.default_rng(0)
+    identity, appearance = rng.integers(-4, 5, (3, 256)), rng.integers(-4, 5, (3, 256))
+    shown = base_layer.previews(identity, appearance, base_layer.load(weights.newest("base")))
+    with torch.inference_mode():
+        twin = model.eval().generator(*(torch.from_numpy(x).float() for x in (identity, appearance)))
+    off = np.abs(twin.clamp(0, 255).permute(0, 2, 3, 1).numpy() - shown)
+    assert off.max() <= 6
+    assert off.mean() < 0.5
+
+
+def test_axes_are_found_again_from_what_was_projected_on_them():
+    rng = np.random.default_rng(0)
+    axes = torch.from_numpy(np.linalg.qr(rng.normal(size=(512, 256)))[0]).float()
+    targets = torch.from_numpy(rng.normal(size=(2000, 512))).float()
+    assert torch.allclose(closest_axes(targets, targets @ axes), axes, atol=1e-4)
 
 
 def test_a_name_is_never_written_twice_with_other_bytes(tmp_path):

@@ -28,9 +28,20 @@ LATENT_GAIN = 16.0
 LATENT_STEP = 1 / 8
 LATENT_TOP = 8191
 BLOCK = 16
+WIDER = 2.0
+"""How much larger the steps of the first latent are in weight files than in training."""
 LINEAR_GAIN = 4.0
 """Grey levels, in an orthonormal transform of blocks, that one finest step stands for."""
 HYPER_TOP = 15
+
+UNITS: dict[str, dict[str, float]] = {
+    "prior.from_64": {"input_step": 1 / 4},
+    "prior.mean": {"output_step": LATENT_STEP / LATENT_GAIN},
+    "prior.scale": {"output_step": 1 / 16},
+    "synthesis.enter": {"input_step": LATENT_STEP / LATENT_GAIN},
+    "synthesis.linear": {"input_step": LATENT_STEP, "output_step": 1.0},
+}
+"""What one integer stands for at the ends of the frozen layers, where it is not ``quantised.STEP``."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
@@ -199,6 +210,20 @@ class Texture(nn.Module):
         index = torch.log(sigma / SCALE_LOW) / math.log(SCALE_HIGH / SCALE_LOW) * (SCALES - 1)
         assert self.prior.scale.bias is not None
         self.prior.scale.bias.copy_(index / 16)
+
+    @torch.no_grad()
+    def widen(self, factor: float) -> None:
+        """Code the mean of blocks, the first latent, in steps larger by a factor: its tree reaches farther.
+
+        A background may be as far from its prediction as black from white.
+        """
+        self.analysis.gain[0] /= factor
+        for layer in (self.prior.mean, self.synthesis.enter, self.synthesis.linear):
+            weight = layer.weight[0] if layer is self.prior.mean else layer.weight[:, 0]
+            weight *= 1 / factor if layer is self.prior.mean else factor
+        assert self.prior.mean.bias is not None and self.prior.scale.bias is not None
+        self.prior.mean.bias[0] /= factor
+        self.prior.scale.bias[0] -= math.log(factor) / math.log(SCALE_HIGH / SCALE_LOW) * (SCALES - 1) / 16
 
     def forward(self, picture: Tensor, prediction: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoded picture (N, 3, H, W) and the bits of each picture (N,).

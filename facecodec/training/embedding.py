@@ -130,11 +130,12 @@ def principal_axes(targets: Tensor) -> Tensor:
 
 
 def closest_axes(targets: Tensor, embeddings: Tensor) -> Tensor:
-    """Return orthonormal (512, 256) axes that take targets (N, 512) closest to embeddings (N, 256).
+    """Return the orthonormal (512, 256) axes nearest to the map from targets (N, 512) to embeddings (N, 256).
 
     So embeddings of a run that goes on from kept weights mean what they did.  Schönemann 1966.
     """
-    left, _, right = torch.linalg.svd(targets.T.double() @ embeddings.double(), full_matrices=False)
+    best = torch.linalg.lstsq(targets.double(), embeddings.double()).solution
+    left, _, right = torch.linalg.svd(best, full_matrices=False)
     axes: Tensor = (left @ right).float()
     return axes
 

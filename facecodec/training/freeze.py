@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,8 @@ from facecodec.entropy import CODE_GROUP, CODE_TOP
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
-from facecodec.networks.quantised import TOP, frozen, set_rounding
-from facecodec.networks.texture import (
-    LATENT_GAIN,
-    LATENT_STEP,
-    LATENT_TOP,
-    SCALE_HIGH,
-    SCALE_LOW,
-    SCALES,
-    Texture,
-)
+from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
+from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
 from facecodec.training import trees
 from facecodec.training.data import open_sets
 from facecodec.training.embedding import IDENTITY_STEP
@@ -40,7 +31,6 @@ FACES = 6000
 CROP_BATCHES = 60
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 INT8 = 127
-WIDER = 2.0
 ROOM = 2.0
 """How far latents may go, against the farthest seen in training."""
 
@@ -86,46 +76,27 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     model = Texture()
     model.load_state_dict(averaged(runs / "texture" / "checkpoint.safetensors"))
     model.eval()
-    widen(model)
+    model.widen(WIDER)
     set_rounding(model, True)
-    context, prior, synthesis = model.context, model.prior, model.synthesis
-    tensors: Arrays = {}
-    tensors |= named("context.to_8", frozen(context.to_8, input_bound=255))
-    tensors |= named("context.to_16", frozen(context.to_16, input_bound=TOP))
-    tensors |= named("prior.from_64", frozen(prior.from_64, input_bound=CODE_TOP, input_step=1 / 4))
-    for name in ("from_32", "from_16", "mix"):
-        tensors |= named(f"prior.{name}", frozen(getattr(prior, name), input_bound=TOP))
-    for name in ("first", "second"):
-        tensors |= named(f"prior.refine.{name}", frozen(getattr(prior.refine, name), input_bound=TOP))
-    latent_step = LATENT_STEP / LATENT_GAIN
-    tensors |= named("prior.mean", frozen(prior.mean, input_bound=TOP, output_step=latent_step))
-    tensors |= named("prior.scale", frozen(prior.scale, input_bound=TOP, output_step=1 / 16))
-    tensors |= _texture_tables(model, runs, data)
-    top = tensors["latent.top"]
-    tensors |= named("synthesis.enter", frozen(synthesis.enter, input_bound=top, input_step=latent_step))
-    linear = frozen(synthesis.linear, input_bound=top, input_step=LATENT_STEP, output_step=1.0)
-    tensors |= named("synthesis.linear", linear)
-    for name, module in synthesis.named_modules():
-        if isinstance(module, nn.Conv2d) and name not in ("enter", "linear"):
-            tensors |= named(f"synthesis.{name}", frozen(module, input_bound=TOP))
+    tensors = _texture_tables(model, runs, data)
+    bounds: dict[str, int | np.ndarray] = {
+        "context.to_8": 255,
+        "prior.from_64": CODE_TOP,
+        "synthesis.enter": tensors["latent.top"],
+        "synthesis.linear": tensors["latent.top"],
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.startswith("analysis"):
+            units = UNITS.get(name, {})
+            layer = frozen(
+                module,
+                input_bound=bounds.get(name, TOP),
+                input_step=units.get("input_step", STEP),
+                output_step=units.get("output_step", STEP),
+            )
+            tensors |= named(name, layer)
     write(weights, f"texture-v{version}", tensors)
     write(weights, f"analysis-v{version}", half(model.analysis.state_dict()))
-
-
-@torch.no_grad()
-def widen(model: Texture) -> None:
-    """Code the mean of blocks, the first latent, in steps twice as large, for twice the range of its tree.
-
-    A background may be as far from its prediction as black from white.
-    """
-    model.analysis.gain[0] /= WIDER
-    for layer in (model.prior.mean, model.synthesis.enter, model.synthesis.linear):
-        inputs = layer is not model.prior.mean
-        weight = layer.weight[:, 0] if inputs else layer.weight[0]
-        weight *= WIDER if inputs else 1 / WIDER
-    assert model.prior.mean.bias is not None and model.prior.scale.bias is not None
-    model.prior.mean.bias[0] /= WIDER
-    model.prior.scale.bias[0] -= math.log(WIDER) / math.log(SCALE_HIGH / SCALE_LOW) * (SCALES - 1) / 16
 
 
 @torch.no_grad()

@@ -12,11 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facecodec.networks.quantised import set_rounding
-from facecodec.networks.texture import BLOCK, Texture
+from facecodec import weights
+from facecodec.errors import WeightsError
+from facecodec.networks import encoder
+from facecodec.networks.quantised import set_rounding, thaw
+from facecodec.networks.texture import BLOCK, HYPER_TOP, UNITS, WIDER, Texture
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
 from facecodec.training.views import previews, wide_to_picture
@@ -84,13 +87,14 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     faces, scenes = open_sets(data, "train-*", cache), open_sets(data, "scenes", cache)
     blank = np.full((1, 64, 64, 3), 128, np.uint8)
     model = Texture()
+    known = warm(model)
     run = Run(runs / "texture", model, minutes=minutes, rate=RATE)
     torch.manual_seed(run.step * 16 + run.worker)
     crops = Crops(faces, previews(faces, "train", cache), [run.step, run.worker])
     background = Crops(scenes, np.broadcast_to(blank, (len(scenes), 64, 64, 3)), [run.step, run.worker])
     held_out = open_sets(data, "val", cache)
     validation = Crops(held_out, previews(held_out, "val", cache), 1).batch(48)
-    if not run.step:
+    if not (run.step or known):
         covariance = torch.zeros(3 * BLOCK**2, 3 * BLOCK**2, dtype=torch.float64)
         for _ in range(BLOCKS_BATCHES):
             pictures, predictions = crops.batch(BATCH)
@@ -120,6 +124,26 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
             run.log(
                 **(evaluate(run.averaged, *validation) if step % EVALUATE_STEPS == EVALUATE_STEPS - 1 else {})
             )
+
+
+@torch.no_grad()
+def warm(model: Texture) -> bool:
+    """Give the networks the newest weights that were kept; tell whether there are any."""
+    try:
+        name = weights.newest("texture")
+        frozen, analysis = weights.load(name), weights.load(name.replace("texture", "analysis"))
+    except WeightsError:
+        return False
+    model.analysis.load_state_dict(encoder.state(analysis, ""))
+    for layer, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and not layer.startswith("analysis"):
+            thaw(module, frozen.part(layer), **UNITS.get(layer, {}))
+    model.widen(1 / WIDER)
+    chance = torch.from_numpy(frozen["hyper.frequencies"].astype(np.float32))
+    codes = torch.arange(-HYPER_TOP, HYPER_TOP + 1)
+    spread = (chance * codes.square()).sum(1) / chance.sum(1)
+    model.hyper_scale.copy_(spread.clamp_min(0.01).log() / 2)
+    return True
 
 
 @torch.no_grad()
