@@ -81,8 +81,10 @@ def _classes(values: Integers, thresholds: Integers) -> Integers:
 
 def _other_context(activity: Integers, green: Integers) -> Integers:
     """Return the context of red and blue, uint8, from the activity and the difference of green, int8."""
-    magnitude = np.abs(green).view(np.uint8)
-    context: Integers = activity * np.uint8(len(GREENS) + 1) + _classes(magnitude, GREENS)
+    context = np.empty(green.size, np.uint8)
+    for part in _slices(green.size):
+        magnitude = np.abs(green[part]).view(np.uint8)
+        context[part] = activity[part] * np.uint8(len(GREENS) + 1) + _classes(magnitude, GREENS)
     return context
 
 

@@ -29,12 +29,12 @@ from facecodec.training.views import near_views, wide_views
 BATCH = 32
 JUDGED = 8
 """Previews of a batch that the teacher looks at, too."""
-RATE = 5e-4
+RATE = 1.2e-3
 SHOWING = 0.7
 """The share of the time in which the trunk is held."""
 APPEARANCE_BITS = 420.0
 PIXEL_WEIGHT = 4.0
-LIKENESS_WEIGHT = 1.0
+LIKENESS_WEIGHT = 1.5
 TRUNK_SHARE = 0.25
 """How much of the preview's gradient reaches the trunk through the identity codes."""
 FITTED = 4000
