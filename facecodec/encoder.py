@@ -123,6 +123,7 @@ def encode(
         picture = enhancement.synthesise(latent, prediction, texture)
         del latent, prediction
         payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture[:height, :width])
+        del picture
     payloads[SectionType.ENHANCEMENT] = texture.id[: codec.MODEL_ID_BYTES] + words
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base

@@ -144,7 +144,7 @@ def faces(sitting: Sitting) -> None:
     click.echo(f"{result['pictures']:,} pictures, {result['labelled']:,} with a label")
     if result["labelled"]:
         click.echo(f"right face found      {100 * result['found']:8.2f} %")
-        click.echo(f"  and it is the largest {100 * result['found_first']:6.2f} %")
+        click.echo(f"  and it comes first   {100 * result['found_first']:6.2f} %")
     if result["landmark_error"] is not None:
         click.echo(f"landmark error, mean  {100 * result['landmark_error']:8.2f} % of the eye distance")
         click.echo(f"  95 % are below      {100 * result['landmark_error_95']:8.2f} %")

@@ -20,7 +20,7 @@ SAME_FACE = 0.5
 class Found:
     """What was found in one picture.
 
-    ``hit``: one of the ``found`` faces is the first of the ``labelled``; ``first``: the largest found is.
+    ``hit``: one of the ``found`` faces is the first of the ``labelled``; ``first``: the first found is.
     ``error`` is the mean distance of its landmarks from the labels in eye distances, None without a hit.
     """
 

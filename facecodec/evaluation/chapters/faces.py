@@ -82,7 +82,7 @@ def detection(summary: Summary, out: Path) -> Section:
     """Return the table of ``faces.json``."""
     rows = (
         ("right face found, %", figure(summary["found"], ".2f", 100)),
-        ("and it is the largest found, %", figure(summary["found_first"], ".2f", 100)),
+        ("and it comes first, %", figure(summary["found_first"], ".2f", 100)),
         ("landmark error, mean, % of the eye distance", figure(summary["landmark_error"], ".2f", 100)),
         ("95 % of landmark errors are below", figure(summary["landmark_error_95"], ".2f", 100)),
         ("faces found in a picture", f"{summary['faces']:.2f}"),
