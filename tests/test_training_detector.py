@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 
 from facecodec import faces
 from facecodec.errors import WeightsError
-from facecodec.networks.detector import OUTPUTS, Detector, cells, fold, load_detector, read_cells
+from facecodec.networks.detector import OUTPUTS, Detector, cells, fold, load_detector, read_cells, unfold
 from facecodec.training import detector
-from facecodec.training.data import Pictures, open_sets
+from facecodec.training.data import Pictures, open_sets, turn
 from facecodec.training.freeze import freeze
 from facecodec.training.mosaics import Mosaics
 
@@ -136,6 +136,27 @@ def test_folding_keeps_the_function() -> None:
     scores, boxes, landmarks = read_cells(expected, cells(64, 96))
     assert (boxes[..., 2:] > boxes[..., :2]).all()
     assert scores.shape == boxes.shape[:2] and landmarks.shape == (*scores.shape, 5, 2)
+
+
+def test_what_was_folded_unfolds_to_the_same_function() -> None:
+    torch.manual_seed(0)
+    network, again = Detector(), Detector()
+    x = torch.rand(4, 3, 64, 64) * 2 - 1
+    network(x)
+    folded = fold(network.eval())
+    unfold(again, {name: tensor.numpy() for name, tensor in folded.state_dict().items()}, x)
+    with torch.no_grad():
+        expected = folded(x)
+        torch.testing.assert_close(again.eval()(x), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(again.train()(x), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_turn_of_a_face() -> None:
+    frontal = faces.TEMPLATE.astype(np.float64)
+    aside = frontal + np.array([[0, 0], [0, 0], [18, 0], [0, 0], [0, 0]])
+    spin = np.array([[0.6, -0.8], [0.8, 0.6]])
+    assert turn(frontal) < 0.02 < 0.3 < turn(aside)
+    assert turn(3 * aside @ spin.T + 40) == pytest.approx(turn(aside))
 
 
 def test_train_export_load_evaluate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

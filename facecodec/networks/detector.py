@@ -125,6 +125,29 @@ def fold(network: Detector) -> Detector:
     return network
 
 
+@torch.no_grad()
+def unfold(network: Detector, tensors: Mapping[str, npt.NDArray[np.generic]], x: Tensor) -> None:
+    """Give a network the tensors that ``fold`` left of one, to learn on from them.
+
+    Its batch norms, whose statistics are lost, do nothing to pictures like ``x`` (N, 3, H, W), in -1..1.
+    """
+    state = {name: torch.from_numpy(tensor.astype(np.float32)) for name, tensor in tensors.items()}
+    network.load_state_dict(state, strict=False)
+
+    def settle(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        deviation = (variance + norm.eps).sqrt()
+        norm.load_state_dict(
+            {"weight": deviation, "bias": mean, "running_mean": mean, "running_var": variance}, strict=False
+        )
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    network.eval()(x)
+    for hook in hooks:
+        hook.remove()
+
+
 def load_detector(tensors: Mapping[str, npt.NDArray[np.generic]]) -> Detector:
     """Return the folded detector, ready for inference, from the tensors of its weights file.
 

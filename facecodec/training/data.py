@@ -48,6 +48,19 @@ class Pictures:
         return [i for i, record in enumerate(self.records) if record["faces"]]
 
 
+def turn(landmarks: npt.NDArray[np.float64]) -> float:
+    """Return how far a face with these landmarks (5, 2) looks aside: 0 from the front, near 0.5 in profile.
+
+    The nose's distance from the line between the middles of eyes and mouth, against the face's size.
+    """
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
+    down = mouth - eyes
+    length = max(float(np.hypot(*down)), 1e-6)
+    size = max(length, float(np.hypot(*(landmarks[1] - landmarks[0]))))
+    aside = np.array([-down[1], down[0]]) / length @ (landmarks[2] - (eyes + mouth) / 2)
+    return abs(float(aside)) / size
+
+
 def open_set(data: Path, name: str, cache: Path) -> Pictures:
     """Open the set ``data/name.{bin,jsonl}``, decoding it into ``cache`` on first use."""
     lines = [json.loads(line) for line in (data / f"{name}.jsonl").read_text().splitlines()]

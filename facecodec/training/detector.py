@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facecodec import weights
+from facecodec.errors import WeightsError
 from facecodec.evaluation import detection
 from facecodec.evaluation.pictures import Label, open_pictures
-from facecodec.networks.detector import STRIDES, Detector, cells, read_cells
+from facecodec.networks.detector import STRIDES, Detector, cells, read_cells, unfold
 from facecodec.training.data import open_sets
 from facecodec.training.mosaics import Mosaics, View
 from facecodec.training.run import Run
@@ -114,9 +117,11 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     cv2.setNumThreads(1)
     torch.manual_seed(0)
     cache, model = runs / "cache", Detector()
+    faced, scenes = open_sets(data, "train-*", cache), open_sets(data, "scenes", cache)
+    mosaics = Mosaics(faced, scenes, np.random.default_rng(0))
+    warm(model, mosaics)
     run = Run(runs / "detector", model, minutes=minutes, rate=RATE, weight_decay=0.02)
-    rng = np.random.default_rng([run.step, run.worker])
-    mosaics = Mosaics(open_sets(data, "train-*", cache), open_sets(data, "scenes", cache), rng)
+    mosaics.rng = np.random.default_rng([run.step, run.worker])
     model.train()
     for step in run.steps():
         portraits = step % 2 == 1
@@ -131,6 +136,13 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
         run.note(**{f"{name}{x.shape[-1]}": 2 * float(part.detach()) for name, part in parts.items()})
         if step % 50 == 49:
             run.log()
+
+
+def warm(model: Detector, mosaics: Mosaics) -> None:
+    """Give the detector the newest weights that were kept, if there are any."""
+    with suppress(WeightsError):
+        kept = weights.load(weights.newest("detector"))
+        unfold(model, kept.tensors, stacked([mosaics.crowd() for _ in range(PORTRAITS)])[0])
 
 
 def evaluate(data: Path, cache: Path, *, every: int = 1) -> dict[str, dict[str, Any]]:
