@@ -199,7 +199,8 @@ def _encode(coder: Any, groups: Iterable[Group]) -> bytes:
             raise ValueError(f"a symbol is outside its alphabet of {table.size}")
         table._encode(coder, np.ascontiguousarray(symbols, np.int32))
     words: NDArray[np.uint32] = coder.get_compressed()
-    return words[::-1].astype("<u4").tobytes()
+    del coder  # as large as its words
+    return words[::-1].astype("<u4", copy=False).tobytes()
 
 
 def _words(data: bytes) -> NDArray[np.uint32]:

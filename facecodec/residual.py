@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -120,16 +121,15 @@ def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
         values, context = coded(channel)
         choices[channel] = [_best_table(_symbols(values, context == value)) for value in range(count)]
 
-    def backwards() -> Iterator[Group]:
-        for channel in reversed(contexts):
-            values, context = coded(channel)
-            for value, choice in reversed([*enumerate(choices[channel])]):
-                symbols = _symbols(values, context == value)
-                for part in reversed([*_slices(symbols.size)]):
-                    yield symbols[part], _tables()[choice]
+    def backwards(channel: int) -> Iterator[Group]:
+        values, context = coded(channel)
+        for value, choice in reversed([*enumerate(choices[channel])]):
+            symbols = _symbols(values, context == value)
+            for part in reversed([*_slices(symbols.size)]):
+                yield symbols[part], _tables()[choice]
 
     side = [*shares.values(), *choices[GREEN], *choices[RED], *choices[BLUE]]
-    return bytes(side) + encode_reverse(backwards())
+    return bytes(side) + encode_reverse(chain.from_iterable(map(backwards, reversed(contexts))))
 
 
 def _symbols(values: Integers, chosen: Integers) -> Integers:
