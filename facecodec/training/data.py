@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
+
+FRONTAL = 0.01
+"""Faces are drawn in proportion to this and the square of their turn."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,17 @@ class Pictures:
     def with_faces(self) -> list[int]:
         """Return the indices of the pictures that have at least one labelled face."""
         return [i for i, record in enumerate(self.records) if record["faces"]]
+
+    def any_face(self, rng: np.random.Generator) -> int:
+        """Return the index of a random picture with a face, rather one that looks aside: those are rare."""
+        faced, chance = self._chances
+        return faced[int(np.searchsorted(chance, rng.random()))]
+
+    @cached_property
+    def _chances(self) -> tuple[list[int], npt.NDArray[np.float64]]:
+        faced = self.with_faces()
+        chance = np.cumsum([FRONTAL + turn(self.landmarks(index)) ** 2 for index in faced])
+        return faced, chance / chance[-1]
 
 
 def turn(landmarks: npt.NDArray[np.float64]) -> float:

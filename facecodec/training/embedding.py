@@ -99,15 +99,14 @@ class Pool:
 
     def view(self, row: int) -> np.ndarray:
         """Return one augmented view, uint8 (112, 112, 3); some are blends of two faces."""
-        variant, which = divmod(row, len(self.indices))
-        rng = np.random.default_rng([variant, which])
-        view = self._cut(rng, which)
+        rng = np.random.default_rng(row)
+        view = self._cut(rng)
         if rng.random() < BLENDED:
-            view = augment.blended(rng, view, self._cut(rng, int(rng.integers(len(self.indices)))))
+            view = augment.blended(rng, view, self._cut(rng))
         return augment.degraded(rng, view) if rng.random() < 0.7 else view
 
-    def _cut(self, rng: np.random.Generator, which: int) -> np.ndarray:
-        index = self.indices[which]
+    def _cut(self, rng: np.random.Generator) -> np.ndarray:
+        index = self.pictures.any_face(rng)
         matrix = augment.jittered(rng, self.pictures.landmarks(index))
         return faces.crop(self.pictures.picture(index), matrix, faces.FRAME)
 

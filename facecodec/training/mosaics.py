@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facecodec.training.data import Pictures, turn
+from facecodec.training.data import Pictures
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -18,9 +18,6 @@ SCENE, PORTRAIT = 256, 128
 
 MIRRORED = [1, 0, 2, 4, 3]
 """The landmarks of a mirrored face, in its own order."""
-
-FRONTAL = 0.01
-"""Faces are drawn in proportion to this and the square of their turn: profiles are rare, and hard to find."""
 
 
 @dataclass
@@ -42,9 +39,6 @@ class Mosaics:
 
     def __init__(self, pictures: Pictures, scenes: Pictures, rng: np.random.Generator) -> None:
         self.pictures, self.scenes, self.rng = pictures, scenes, rng
-        self.faced = pictures.with_faces()
-        chance = [FRONTAL + turn(pictures.landmarks(index)) ** 2 for index in self.faced]
-        self.chance = np.cumsum(chance) / np.sum(chance)
         self.grain = rng.normal(0, 1, (512, 512, 3)).astype(np.float32)
 
     def portrait(self) -> View:
@@ -94,7 +88,7 @@ class Mosaics:
         if kind < 0.12:
             return np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8)
         if kind < 0.3:
-            index = self.faced[rng.integers(len(self.faced))]
+            index = self.pictures.any_face(rng)
             source = self.pictures.picture(index).copy()
             filler = self.scenes.picture(int(rng.integers(len(self.scenes))))
             for face in self.pictures.records[index]["faces"]:
@@ -109,7 +103,7 @@ class Mosaics:
 
     def _paste(self, view: View, eyes: float, place: Floats, angle: float, fills: bool) -> bool:
         rng = self.rng
-        index = self.faced[int(np.searchsorted(self.chance, rng.random()))]
+        index = self.pictures.any_face(rng)
         source, faces = self.pictures.picture(index), self.pictures.records[index]["faces"]
         side = view.pixels.shape[0]
         points = np.array(faces[0]["points"])
