@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,7 +188,8 @@ def _faces(pixels: Pixels, base: str, aligned: bool) -> tuple[base_layer.Faces, 
 
     model = base_layer.load(base)
     near, wide = encoder.views(pixels, _matrices(pixels, places))
-    identity, appearance = encoder.face_encoder(_beside(base, "trunk")).codes(near, wide)
+    network = encoder.face_encoder(_beside(base, "trunk"))
+    identity, appearance = network.codes(near, wide, partial(base_layer.previews, model=model))
     identity = _limited(identity, model.identity, IDENTITY_BYTES)
     return base_layer.Faces(places, identity), _limited(appearance, model.appearance, APPEARANCE_BYTES)
 

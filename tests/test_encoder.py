@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -295,13 +296,30 @@ def test_faces_are_encoded_alike_in_batches_and_alone():
     embedded = network.embed(near[[0, 69]])
     assert np.abs(np.linalg.norm(embedded, axis=1) - 1).max() < 1e-5
     wide = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    identity, appearance = network.codes(near[:2], wide)
+    model = base_layer.load(weights.newest("base"))
+    show = partial(base_layer.previews, model=model)
+    identity, appearance = network.codes(near[:2], wide, show)
     assert (identity.shape, appearance.shape) == ((2, 256), (2, 256))
     assert np.abs(identity).max() <= 15
     assert np.abs(appearance).max() <= 63
-    alone = network.codes(near[:1], wide[:1])
+    alone = network.codes(near[:1], wide[:1], show)
     assert np.abs(identity[:1] - alone[0]).max() <= 1
     assert np.abs(appearance[:1] - alone[1]).max() <= 1
+
+
+def test_appearance_codes_make_up_for_what_the_preview_lacks():
+    name = weights.newest("base")
+    network, model = networks.face_encoder(name.replace("base", "trunk")), base_layer.load(name)
+    near, wide = networks.views(portrait(112), [np.eye(2, 3)])
+    show = partial(base_layer.previews, model=model)
+    identity, appearance = network.codes(near, wide, show)
+    blind = network.codes(near, wide, lambda *codes: wide)[1]
+
+    def error(codes):
+        return np.square(show(identity, codes).astype(float) - wide).mean()
+
+    assert (appearance != blind).any()
+    assert error(appearance) < error(blind)
 
 
 def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +22,8 @@ from facecodec.networks.texture import Analysis
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int32]
+Show = Callable[[Codes, Codes], Pixels]
 
 CODE_TOP = 15
 TILE, HALO = 512, 192
@@ -30,6 +33,8 @@ BATCH = 64
 FINE_UNITS = 32
 """Latents before coding count this part of a step."""
 FINE_TOP = 32_767
+CORRECTION = np.float32(0.75)
+"""The share of what a preview lacks that its codes make up for: all of it would look less like the face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +51,23 @@ class FaceEncoder:
         return F.normalize(torch.cat([self.trunk(x)[0] for x in torch.split(_batch(views), BATCH)])).numpy()
 
     @torch.inference_mode()
-    def codes(self, views: Pixels, wide: Pixels) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    def codes(self, views: Pixels, wide: Pixels, show: Show) -> tuple[Codes, Codes]:
         """Return identity codes (N, 256) and appearance codes (N, 256).
 
-        From aligned faces uint8 (N, 112, 112, 3) and wide views uint8 (N, 64, 64, 3).
+        From aligned faces uint8 (N, 112, 112, 3) and wide views uint8 (N, 64, 64, 3).  ``show`` turns such
+        codes into previews like ``wide``; the second ones make up for what previews of the first ones lack.
         """
         embedding = F.normalize(self.trunk(_batch(views))[0].float()).numpy()
         identity = quantised(embedding / np.float32(self.step), CODE_TOP)
-        return identity, quantised(self.appearance(_batch(wide)).numpy(), APPEARANCE_TOP)
+        wanted = self.appearance(_batch(wide)).numpy()
+        codes = quantised(wanted, APPEARANCE_TOP)
+        lacking = wanted - self.appearance(_batch(show(identity, codes))).numpy()
+        return identity, quantised(codes + CORRECTION * lacking, APPEARANCE_TOP)
 
 
-def quantised(values: Floats, top: int) -> npt.NDArray[np.int32]:
+def quantised(values: Floats, top: int) -> Codes:
     """Return values rounded half up to codes of magnitude ``top`` at most."""
-    codes: npt.NDArray[np.int32] = np.clip(np.floor(values + 0.5), -top, top).astype(np.int32)
+    codes: Codes = np.clip(np.floor(values + 0.5), -top, top).astype(np.int32)
     return codes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,12 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
         chosen = np.array(pictures.with_faces())
         near = near_views(pictures, cache / f"near-{name}.npy")
         wide = wide_views(pictures, cache / f"wide-{name}.npy")
+        show = partial(base_layer.previews, model=model, convolve=exact_torch.conv2d)
         for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
             with torch.autocast("cpu", torch.bfloat16):
-                identity, appearance = network.codes(near[batch], wide[batch])
-            shown[batch] = base_layer.previews(identity, appearance, model, exact_torch.conv2d)
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, shown)
-        partial.rename(path)
+                identity, appearance = network.codes(near[batch], wide[batch], show)
+            shown[batch] = show(identity, appearance)
+        unfinished = path.with_suffix(".part.npy")
+        np.save(unfinished, shown)
+        unfinished.rename(path)
     return np.asarray(np.load(path, mmap_mode="r"))
