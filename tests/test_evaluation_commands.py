@@ -222,6 +222,7 @@ def judge(tmp_path: Path) -> Path:
 def test_verify_tells_people_apart(toy: None, album: Path, album_pairs: Path) -> None:
     text = ok("eval", "verify", "--pairs", album_pairs, "--images", album).stdout
     assert "6 pairs of 7 pictures; 1 without a face found" in text
+    assert "identity codes of the file, 1 missing" in text
     result = json.loads(ok("eval", "verify", "--pairs", album_pairs, "--images", album, "--json").stdout)
     assert result["without_face"] == ["Cy_0003"]
     assert result["identity_bytes"] == {"mean": 4, "max": 4}

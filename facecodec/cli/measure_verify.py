@@ -66,7 +66,8 @@ def verify(
         click.echo(OWN)
     click.echo(f"\n{'':24}{'accuracy':>16}{'TAR at FAR 0.1 %':>18}{'mean cosine':>13}   from")
     for row in summary["rows"] + summary["codes"]:
-        click.echo(f"{row['name']:24}{_accuracy(row)}   {row['from']}")
+        lacking = f", {row['missing']:,} missing" if row["missing"] else ""
+        click.echo(f"{row['name']:24}{_accuracy(row)}   {row['from']}{lacking}")
     if summary["one_face"]:
         click.echo(
             f"\n{'bytes':24}{'mean':>16}{'most':>18}   in {summary['one_face']:,} pictures with one face"
