@@ -67,7 +67,8 @@ train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on
 
 evaluate: $(STAMP)  ## measure the weights on the sets under DATA into REPORT, with the recogniser JUDGE if there is one
 	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4 $(EVAL)
-	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) $(if $(JUDGE),--judge $(JUDGE) --chips 128)
+	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
+	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128)
 	$(RUN) -m facecodec eval faces1024 --images $(DATA)/lfw-dev.jsonl $(EVAL) --chips 128 $(if $(JUDGE),--judge $(JUDGE) --pairs $(DATA)/lfw-dev-pairs.csv,--limit 200)
 	$(RUN) -m facecodec eval robust --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
 	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels group $(EVAL) $(if $(JUDGE),--judge $(JUDGE))

@@ -272,7 +272,12 @@ def test_verify_by_a_judge(toy: None, album: Path, album_pairs: Path, judge: Pat
 
 
 def test_verify_of_chips(
-    toy: None, album: Path, album_pairs: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+    toy: None,
+    album: Path,
+    album_pairs: Path,
+    judge: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     face = faces.Face(np.array([8.0, 8, 40, 40]), faces.TEMPLATE * SIDE / 112, 1.0)
     monkeypatch.setattr(faces, "find", lambda pixels: [face] if pixels[0, 0].any() else [])
@@ -281,6 +286,11 @@ def test_verify_of_chips(
     assert result["without_face"] == ["Cy_0003"]
     assert [row["without_file"] for row in result["rows"][3:]] == [1, 1]
     assert all(row["mean_cosine"] > 0.95 for row in result["rows"][3:])
+    out = ["--out", tmp_path / "out"]
+    ok("eval", "verify", *arguments[:4], *out)
+    ok("eval", "verify", *arguments, "--chips", "64", "--bytes", "900", *out)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Verification<" in page and "Verification, 64 px<" in page
 
 
 def test_verify_by_ourselves_says_so(

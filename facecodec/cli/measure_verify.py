@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ def verify(
 
     if budgets and not judge:
         raise click.UsageError("--bytes is for a --judge")
+    if chip:
+        sitting = replace(sitting, name=f"verify-{chip}")
     sizes = tuple(sorted(budgets or BUDGETS)) if judge else ()
     wanted, entries = paired(sitting, pairs.read_pairs(pairs_file))
     plan = looks.Plan(judge, sizes, others if judge else (), chip=chip)

@@ -22,6 +22,7 @@ TITLE = "fsc eval"
 ORDER: tuple[tuple[str, Callable[[dict[str, Any], Path], Section]], ...] = (
     ("rd", chapters.distortion),
     ("verify", chapters.verification),
+    ("verify-*", chapters.verification),
     ("faces1024", chapters.thousand),
     ("robust", chapters.robust),
     ("groups-*", chapters.groups),

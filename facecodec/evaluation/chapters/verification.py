@@ -11,7 +11,7 @@ from facecodec.evaluation.page import Part, Plot, Section, Series, Table
 
 
 def verification(summary: Summary, out: Path) -> Section:
-    """Return curves, tables and ROC of ``verify.json``."""
+    """Return curves, tables and ROC of ``verify.json``, or of ``verify-N.json`` for chips of N pixels."""
     titles, rows = summary["titles"], summary["rows"]
     decoded = [row for row in rows if "codec" in row and row["bytes"]]
     parts: list[Part] = []
@@ -77,7 +77,10 @@ def verification(summary: Summary, out: Path) -> Section:
         text += (
             f" Identity codes of one face: {bytes_['mean']:.1f} bytes on average, {bytes_['max']} at most."
         )
-    return Section("Verification", text, tuple(parts))
+    chip = summary["options"]["chips"]
+    if chip:
+        text += f" Of each picture only the recognition frame was coded, {chip} pixels a side."
+    return Section(f"Verification, {chip} px" if chip else "Verification", text, tuple(parts))
 
 
 def _accuracies(name: str, rows: Sequence[dict[str, Any]]) -> Series:
