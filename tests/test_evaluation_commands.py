@@ -484,17 +484,21 @@ def test_rd_report_is_the_mean_of_pictures() -> None:
     assert (similar["from_db"], similar["to_db"]) == (pytest.approx(12), pytest.approx(18))
     base = everything["curves"]["fsc"][0]
     assert base == {"setting": "base", "bytes": 400, "psnr": 24, "ms_ssim": pytest.approx(12)}
+    plotted = everything["plotted"]["psnr"]
+    assert plotted["decibels"] == list(range(24, 37)) and set(plotted["pictures"]) == {3}
+    assert [plotted["bytes"][name][6] for name in ("fsc", "jpeg")] == pytest.approx([800, 1200])
     assert everything["milliseconds"]["jpeg"] == {"encode": 2, "decode": 1}
     assert report["largest_fall"] == {"pictures": 0, "stride": 16, "decibels": None}
 
 
 def test_a_psnr_that_one_codec_misses_is_not_compared_on_that_picture() -> None:
-    points = [p for p in measured("d", "x", 64, 1, 1).points if p.codec == "fsc" and p.psnr < 26]
+    points = [p for p in measured("d", "x", 64, 100, 100).points if p.codec == "fsc" and p.psnr < 26]
     points += [replace(p, codec="jpeg") for p in points]
     blurred = distortion.Measured("d", "x", 64, 64, 0, tuple(points), 0.25)
     group = distortion.report([measured("a", "x", 64, 400, 800), blurred], ["jpeg"])["groups"]["all"]
     assert group["compared"] == [1] * len(distortion.TARGETS)
     assert group["bytes"]["fsc"][2] == pytest.approx(400)
+    assert group["plotted"]["psnr"]["bytes"] == {"fsc": [pytest.approx(125)], "jpeg": [pytest.approx(225)]}
     report = distortion.report([blurred], [])
     assert report["without_face"] == 1 and report["groups"]["all"]["bytes"]["fsc"] == [None] * 5
     assert report["largest_fall"]["decibels"] == 0.25

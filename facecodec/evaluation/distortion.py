@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ STEPS = 16
 
 QUALITIES = (25, 50, 75, 90)
 TARGETS = (26, 28, 30, 32, 34)
+MOST = 0.9
+"""The share of the pictures that stands for all of them in a plot."""
 STRIDE = 16
 """Bytes between the cuts that look for a fall in quality."""
 
@@ -150,27 +152,62 @@ def _group(measured: Sequence[Measured], names: Sequence[str]) -> dict[str, Any]
     curves = {
         metric: {name: [m.curve(name, metric) for m in measured] for name in names} for metric in METRICS
     }
-    needed = {
-        name: np.array([[rates.bytes_for(c, target) for target in TARGETS] for c in curves["psnr"][name]])
-        for name in names
-    }
-    reached = np.isfinite(np.array(list(needed.values()))).all(0)
+    compared, needed = _needed(curves["psnr"], TARGETS)
     return {
         "pictures": len(measured),
-        "compared": reached.sum(0).tolist(),
-        "bytes": {
-            name: [
-                float(column[here].mean()) if here.any() else None
-                for column, here in zip(needed[name].T, reached.T, strict=True)
-            ]
-            for name in names
-        },
+        "compared": compared,
+        "bytes": needed,
         "rate_difference": {
             metric: {name: _difference(of[OURS], of[name]) for name in names[1:]}
             for metric, of in curves.items()
         },
+        "plotted": {metric: _plotted(of) for metric, of in curves.items()},
         "curves": {name: _means(measured, name) for name in names},
         "milliseconds": {name: _times(measured, name) for name in names},
+    }
+
+
+def _needed(
+    curves: Mapping[str, Sequence[rates.Curve]], qualities: Sequence[float]
+) -> tuple[list[int], dict[str, list[float | None]]]:
+    """Return how many pictures all codecs bring to each quality, and the mean bytes of each for these."""
+    sizes = {
+        name: np.array([[rates.bytes_for(c, q) for q in qualities] for c in of])
+        for name, of in curves.items()
+    }
+    reached = np.isfinite(np.array(list(sizes.values()))).all(0)
+    means = {
+        name: [
+            float(column[here].mean()) if here.any() else None
+            for column, here in zip(of.T, reached.T, strict=True)
+        ]
+        for name, of in sizes.items()
+    }
+    return reached.sum(0).tolist(), means
+
+
+def _plotted(curves: Mapping[str, Sequence[rates.Curve]]) -> dict[str, Any]:
+    """Return mean ``bytes`` by codec for each whole dB that all codecs bring MOST of the pictures to.
+
+    None below what the smallest files of a codec mostly have.  A codec without finite qualities is left out.
+    """
+    finite = {name: [c for c in of if len(c[0])] for name, of in curves.items()}
+    finite = {name: of for name, of in finite.items() if of}
+    if not finite:
+        return {"decibels": [], "pictures": [], "bytes": {}}
+    starts = {name: float(np.median([c[1][0] for c in of])) for name, of in finite.items()}
+    high = max(c[1][-1] for of in finite.values() for c in of)
+    decibels = list(range(math.ceil(min(starts.values())), math.floor(high) + 1))
+    counts, means = _needed({name: curves[name] for name in finite}, decibels)
+    pictures = len(next(iter(curves.values())))
+    shown = [i for i, count in enumerate(counts) if count >= MOST * pictures]
+    return {
+        "decibels": [decibels[i] for i in shown],
+        "pictures": [counts[i] for i in shown],
+        "bytes": {
+            name: [of[i] if decibels[i] >= starts[name] else None for i in shown]
+            for name, of in means.items()
+        },
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facecodec import files
-from facecodec.evaluation import examples, rates
+from facecodec.evaluation import examples
 from facecodec.evaluation.chapters.text import Summary, figure, pictures
 from facecodec.evaluation.page import Image, Part, Plot, Section, Series, Slider, Strip, Table
 
@@ -22,11 +22,16 @@ def distortion(summary: Summary, out: Path) -> Section:
     parts: list[Part] = []
     for metric, title in (("psnr", "PSNR"), ("ms_ssim", "MS-SSIM")):
         for name, group in by_size[:PLOTTED_GROUPS]:
+            plotted = group["plotted"][metric]
             series = tuple(
-                Series(titles[codec], _unbeaten(points, metric)) for codec, points in group["curves"].items()
+                Series(
+                    titles[codec],
+                    tuple((b, q) for b, q in zip(sizes, plotted["decibels"], strict=True) if b is not None),
+                )
+                for codec, sizes in plotted["bytes"].items()
             )
             count = f"{name}, {group['pictures']:,} pictures"
-            note = "Means over the pictures at each setting that no other of its codec beats."
+            note = "Mean bytes for at least so many dB, of the pictures that all codecs bring there."
             parts.append(
                 Plot(f"{title}: {count}", "bytes of a whole file", f"{title} in dB", series, True, note)
             )
@@ -40,13 +45,6 @@ def distortion(summary: Summary, out: Path) -> Section:
         "the range shown is the mean one."
     )
     return Section("Rate and distortion", text, tuple(parts))
-
-
-def _unbeaten(points: list[dict[str, Any]], metric: str) -> tuple[tuple[float, float], ...]:
-    """Return the means (bytes, dB) of one codec that no other has with fewer bytes."""
-    known = ((point["bytes"], point[metric]) for point in points if point[metric] is not None)
-    sizes, qualities = rates.curve(known)
-    return tuple(zip(sizes.tolist(), qualities.tolist(), strict=True))
 
 
 def _bytes_table(summary: Summary, name: str, group: dict[str, Any]) -> Table:
