@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 PEERS = ("jpeg", "jpeg2000", "webp", "avif", "jpegxl")
 KINDS = ("detector", "trunk", "base", "analysis", "texture")
-MEMORY = "Each needs about 400 MB, and 250 bytes for each pixel of the largest picture."
+MEMORY = "Each takes at most 500 MB, and 250 bytes for each pixel of the largest picture."
 
 
 @dataclass(frozen=True)
