@@ -1,15 +1,13 @@
 """A scalable codec for face photographs: features first, then a preview, then the picture, bit for bit."""
 
+from facecodec.account import Info, Part, info
 from facecodec.codec import (
     Comparison,
     Features,
-    Info,
-    Part,
     Picture,
     compare,
     decode,
     features,
-    info,
     strip,
     truncate,
     verify,

@@ -1,4 +1,4 @@
-"""Files from the outside: decode, read features, account, cut, compare; no network of the encoder runs."""
+"""Files from the outside: decode, read features, cut, compare; no network of the encoder runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ MAX_PIXELS = 8192 * 8192
 MAX_FACE_PIXELS = 1 << 31
 """Faces times pixels of a picture: what it may cost to place previews."""
 
-MODEL_ID_BYTES = 3
 WORD = 4
 
 
@@ -44,28 +43,6 @@ class Picture:
 
     pixels: Pixels
     faces: Features
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Bytes ``offset`` to ``offset + size`` of a file, and what they hold."""
-
-    name: str
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a file holds; ``parts`` cover it without gaps or overlaps."""
-
-    version: int
-    width: int
-    height: int
-    model: str
-    faces: int
-    parts: tuple[Part, ...]
     notes: tuple[str, ...]
 
 
@@ -103,10 +80,10 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> P
         appearance = base_layer.decode_appearance(coded.payload, len(appearance), model)
     pixels = predict(faces, appearance, model, file.width, file.height, convolve)
     if layers == "full" and (enhanced := sections.get(SectionType.ENHANCEMENT)):
-        pixels = _enhanced(pixels, enhanced, convolve)
+        pixels = _enhanced(pixels, faces, enhanced.payload, convolve)
     if layers == "full" and (exact := sections.get(SectionType.RESIDUAL)):
         pixels = residual.decode(exact.payload, pixels)
-    return Picture(pixels, _features(file, faces, model), _findings(file))
+    return Picture(pixels, _features(file, faces, model), container.findings(file))
 
 
 def features(data: bytes) -> Features:
@@ -116,35 +93,10 @@ def features(data: bytes) -> Features:
     return _features(file, _faces(file, model), model)
 
 
-def info(data: bytes) -> Info:
-    """Account for every byte of a file; raises StreamError."""
-    file = container.parse(data)
-    first = file.sections[0]
-    parts = [Part("header", 0, container.HEADER_BYTES)]
-    parts.append(Part("section table", container.HEADER_BYTES, first.offset - container.HEADER_BYTES))
-    flags, count = _face_head(first.payload)
-    for section in file.sections:
-        at, end = section.offset, min(len(data), section.offset + section.length)
-        for name, size in _layout(section.type, flags, count, section.length):
-            size = min(size, end - at)
-            if size > 0:
-                parts.append(Part(name, at, size))
-                at += size
-    return Info(
-        container.VERSION,
-        file.width,
-        file.height,
-        file.weights_id.hex(),
-        count,
-        tuple(parts),
-        _findings(file),
-    )
-
-
 def verify(data: bytes) -> tuple[str, ...]:
     """Return what is wrong with a file, nothing if all is well; raises StreamError if its faces are."""
     file = _parsed(data)
-    notes = _findings(file)
+    notes = container.findings(file)
     return notes if notes else decode(data).notes
 
 
@@ -153,7 +105,7 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
 
     Whatever is damaged is left out.  Raises FscError if not even the faces fit.
     """
-    if len(data) <= max_bytes and not _findings(container.parse(data)):
+    if len(data) <= max_bytes and not container.findings(container.parse(data)):
         return data
     file = _parsed(data)
     payloads = {section_type: section.payload for section_type, section in _usable(file).items()}
@@ -215,13 +167,13 @@ def compare(a: bytes, b: bytes) -> Comparison:
 
 
 def fitted(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
-    """Return the file with as many words of its enhancement as fit, None if not even its model id does."""
+    """Return the file with as many words of its enhancement as fit, None if not even its head does."""
     enhanced = payloads[SectionType.ENHANCEMENT]
 
     def cut(size: int) -> bytes:
-        return written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[: MODEL_ID_BYTES + size]})
+        return written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[: enhancement.HEAD_BYTES + size]})
 
-    size = min(len(enhanced) - MODEL_ID_BYTES, max_bytes - len(cut(0))) // WORD * WORD
+    size = min(len(enhanced) - enhancement.HEAD_BYTES, max_bytes - len(cut(0))) // WORD * WORD
     while size >= 0:
         short = cut(size)
         if len(short) <= max_bytes:
@@ -291,54 +243,25 @@ def _usable(file: Container) -> dict[int, Section]:
 
 
 def _begun(section: Section) -> bool:
-    """Tell whether a cut section is of use: the model of an enhancement is known."""
-    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= MODEL_ID_BYTES
+    """Tell whether a cut section is of use: the model and the order of an enhancement are known."""
+    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= enhancement.HEAD_BYTES
 
 
-def _enhanced(prediction: Pixels, section: Section, convolve: Conv2d) -> Pixels:
-    identifier, words = section.payload[:MODEL_ID_BYTES], section.payload[MODEL_ID_BYTES:]
-    if len(identifier) < MODEL_ID_BYTES:
-        raise CorruptError("the enhancement section has no model id")
-    model = enhancement.load(weights.named("texture", identifier))
-    return enhancement.decode(words, prediction, model, convolve)
+def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convolve: Conv2d) -> Pixels:
+    head, words = payload[: enhancement.HEAD_BYTES], payload[enhancement.HEAD_BYTES :]
+    if len(head) < enhancement.HEAD_BYTES:
+        raise CorruptError("the enhancement section has no model id or no order")
+    model = enhancement.load(weights.named("texture", head[: enhancement.ID_BYTES]))
+    if head[-1] not in {*enhancement.Order}:
+        raise UnsupportedError(f"an enhancement of order {head[-1]} is not known")
+    delay = delays(enhancement.Order(head[-1]), faces, model, prediction)
+    return enhancement.decode(words, prediction, delay, model, convolve)
 
 
-def _findings(file: Container) -> tuple[str, ...]:
-    """Return a sentence for each section that is cut or damaged."""
-    names = {**{int(t): t.name.lower() for t in SectionType}}
-    return tuple(
-        f"the {names.get(s.type, f'optional ({s.type})')} section is {s.state}"
-        + (f" after {len(s.payload)} of {s.length} bytes" if s.state == "cut" else "")
-        for s in file.sections
-        if s.state != "verified"
-    )
-
-
-def _face_head(payload: bytes) -> tuple[int, int]:
-    if len(payload) < 2:
-        raise CorruptError("the faces section has no face count")
-    return payload[0], payload[1]
-
-
-def _layout(section_type: int, flags: int, count: int, length: int) -> list[tuple[str, int]]:
-    """Return the name and the size of each part of a section body, in order."""
-    check = container.CHECK_BYTES
-    if section_type == SectionType.FACES:
-        places = 0 if flags & base_layer.ALIGNED else base_layer.GEOMETRY_BYTES * count
-        return [
-            ("face count", 2),
-            ("geometry", places),
-            ("identity codes", length - 2 - places - check),
-            ("faces check", check),
-        ]
-    if section_type == SectionType.APPEARANCE:
-        return [("appearance codes", length - check), ("appearance check", check)]
-    if section_type == SectionType.ENHANCEMENT:
-        return [
-            ("enhancement check", check),
-            ("enhancement model", MODEL_ID_BYTES),
-            ("enhancement", length - check - MODEL_ID_BYTES),
-        ]
-    if section_type == SectionType.RESIDUAL:
-        return [("residual check", check), ("exact residual", length - check)]
-    return [(f"optional section {section_type}", length)]
+def delays(
+    order: enhancement.Order, faces: base_layer.Faces, model: enhancement.TextureModel, prediction: Pixels
+) -> npt.NDArray[np.uint8]:
+    """Return how many turns each block of 16 x 16 pixels is put off, uint8 (rows, columns)."""
+    height, width = prediction.shape[:2]
+    regions = model.regions if order == enhancement.Order.REGIONS else np.zeros_like(model.regions)
+    return geometry.delays(regions, faces.geometries, width, height)

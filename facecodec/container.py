@@ -204,3 +204,14 @@ def _byte(data: bytes, position: int) -> int:
 
 def _check(covered: bytes | bytearray) -> bytes:
     return crc32(covered).to_bytes(CHECK_BYTES, "little")
+
+
+def findings(file: Container) -> tuple[str, ...]:
+    """Return a sentence for each section that is cut or damaged."""
+    names = {**{int(t): t.name.lower() for t in SectionType}}
+    return tuple(
+        f"the {names.get(s.type, f'optional ({s.type})')} section is {s.state}"
+        + (f" after {len(s.payload)} of {s.length} bytes" if s.state == "cut" else "")
+        for s in file.sections
+        if s.state != "verified"
+    )

@@ -25,33 +25,36 @@ IDENTITY_BYTES = 64
 APPEARANCE_BYTES = 60
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
-LAST_RANK = LEAF - 1
+TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
+LAST_TURN = LEAF - 1
 LATENT_TOP = 1093
 """Far beyond every tree, so that a wild latent is still a number."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Latents:
-    """All that the enhancement of a picture may code, and the prediction that it refines."""
+    """All that the enhancement of a picture may code, in which order, and the prediction that it refines."""
 
     prediction: Pixels
     hyper: npt.NDArray[Any]
     latent: npt.NDArray[Any]
     known: enhancement.Prior
+    delay: npt.NDArray[np.uint8]
     model: enhancement.TextureModel
 
-    def words(self, last_rank: int = LAST_RANK) -> bytes:
-        """Return the stream of all refinements up to a rank."""
-        return enhancement.encode(self.hyper, self.latent, self.known, self.model, last_rank)
+    def words(self, last_turn: int = LAST_TURN) -> bytes:
+        """Return the stream of all refinements up to a turn."""
+        return enhancement.encode(self.hyper, self.latent, self.known, self.delay, self.model, last_turn)
 
     def settled(self) -> npt.NDArray[np.int16]:
         """Return what the latents are when all their refinements are known."""
-        node = self.model.trees.reached(self.latent.ravel(), self.known.scale.ravel(), LAST_RANK)
+        scale, delay = self.known.scale.ravel(), self.delay.ravel()
+        node = self.model.trees.reached(self.latent.ravel(), scale, delay, LAST_TURN)
         return enhancement.settled(self.known, node.reshape(self.latent.shape), self.model)
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words decode to, a view."""
-        return enhancement.refined(words, self.prediction, self.model, known=self.known)
+        return enhancement.refined(words, self.prediction, self.delay, self.model, known=self.known)
 
 
 def encode(
@@ -65,6 +68,7 @@ def encode(
     layers: str = "full",
     no_face: str = "error",
     aligned: bool = False,
+    tune: str = "fidelity",
 ) -> bytes:
     """Encode a picture as an FSC file.
 
@@ -72,7 +76,8 @@ def encode(
     ``min_psnr`` (dB), ``min_similarity`` (cosine of the embeddings of decoded and original faces) and
     ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face``
     says whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the
-    picture for the 112x112 recognition frame of one face.  Raises ImageError, NoFaceError, FscError for a
+    picture for the 112x112 recognition frame of one face.  ``tune`` "recognition" sends first what tells
+    people apart, "fidelity" refines all of the picture alike.  Raises ImageError, NoFaceError, FscError for a
     goal that cannot be met, WeightsError, and ValueError for wrong arguments.
     """
     goals = [max_bytes is not None, min_psnr is not None, min_similarity is not None, lossless]
@@ -82,6 +87,8 @@ def encode(
         raise ValueError("layers are base or full, no_face is error or encode, quality is 0..100")
     if layers == "base" and any(goals[1:]):
         raise ValueError("the base layer alone has no min_psnr or min_similarity, and is not lossless")
+    if tune not in TUNES:
+        raise ValueError(f"tune is fidelity or recognition, not {tune!r}")
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     name = weights.newest("base")
@@ -99,7 +106,8 @@ def encode(
     if layers == "base":
         return base
 
-    latents = _analysed(pixels, codec.predict(faces, appearance, model, width, height))
+    order = TUNES[tune]
+    latents = _analysed(pixels, codec.predict(faces, appearance, model, width, height), faces, order)
     if min_psnr is not None:
         words = _shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB")
     elif min_similarity is not None:
@@ -125,7 +133,7 @@ def encode(
         del latent, prediction
         payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture[:height, :width])
         del picture
-    payloads[SectionType.ENHANCEMENT] = texture.id[: codec.MODEL_ID_BYTES] + words
+    payloads[SectionType.ENHANCEMENT] = texture.id[: enhancement.ID_BYTES] + bytes([order]) + words
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base
     return codec.written(file, payloads)
@@ -225,7 +233,9 @@ def _limited(codes: base_layer.Codes, coders: tuple[rans.Table, ...], limit: int
     return codes
 
 
-def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
+def _analysed(
+    pixels: Pixels, prediction: Pixels, faces: base_layer.Faces, order: enhancement.Order
+) -> _Latents:
     from .networks import encoder
 
     name = weights.newest("texture")
@@ -239,7 +249,8 @@ def _analysed(pixels: Pixels, prediction: Pixels) -> _Latents:
         offset = fine - encoder.FINE_UNITS // enhancement.LATENT_UNITS * mean.astype(np.int32)
         steps = (offset + encoder.FINE_UNITS // 2) // encoder.FINE_UNITS
         channel[:] = np.clip(steps, -LATENT_TOP, LATENT_TOP)
-    return _Latents(prediction, hyper, latent, known, model)
+    delay = codec.delays(order, faces, model, prediction)
+    return _Latents(prediction, hyper, latent, known, delay, model)
 
 
 def _shortest(latents: _Latents, reached: Callable[[Pixels], bool], goal: str) -> bytes:

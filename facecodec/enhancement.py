@@ -1,26 +1,30 @@
 """The enhancement layer: one embedded stream of latents <-> a refinement of the picture, given a prediction.
 
 Latents are refined trit by trit in the order of their trees' ranks, so that every prefix of the stream is a
-picture.  Networks run in tiles, which bounds memory and changes no value.  Frozen: bitstream_spec.md,
-"Enhancement layer".
+picture; where regions count, what recognition needs less has its turn later.  Networks run in tiles, which
+bounds memory and changes no value.  Frozen: bitstream_spec.md, "Enhancement layer".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import exact, weights
-from .entropy import CODE_TOP, INNER, NODES, Trees, tables
+from . import exact, geometry, weights
+from .entropy import CODE_TOP, INNER, LEAF, NODES, Trees, tables
 from .errors import WeightsError
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .rans import EmbeddedDecoder, Group, Table, encode_embedded_reverse
 
+ID_BYTES = 3
+HEAD_BYTES = ID_BYTES + 1
+"""The id of the model and the order, in front of the stream."""
 STRIDE = 16
 HYPER_STRIDE = 64
 LATENT_TOP = 8191
@@ -41,11 +45,19 @@ Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
 
 
+class Order(IntEnum):
+    """In which order an enhancement refines the blocks of a picture."""
+
+    ALIKE = 0
+    REGIONS = 1
+
+
 @dataclass(frozen=True, eq=False)
 class TextureModel:
     """The integers of the enhancement layer: layers by name, tables of the hyper-latent, refinement trees.
 
     ``top`` int32 (C,): the largest magnitude of the latents of each channel, in 1/8 step.
+    ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
     ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 64.
     """
 
@@ -55,6 +67,7 @@ class TextureModel:
     hyper: tuple[Table, ...]
     trees: Trees
     top: npt.NDArray[np.int32]
+    regions: npt.NDArray[np.uint8]
     halo: int
 
 
@@ -114,9 +127,13 @@ def _load(file: weights.Model) -> TextureModel:
         file.integers("tree.rank", (len(planes), INNER)),
         planes,
     )
+    regions = file.integers("regions", (geometry.CELLS, geometry.CELLS))
+    if regions.min() < 0 or int(regions.max()) + trees.last_rank >= LEAF:
+        raise WeightsError(f"{file.name}: a region is put off by more than there are turns")
     farthest = reach["context"] + max(reach["prior"], reach["synthesis"])
     halo = -(-farthest // HYPER_STRIDE) * HYPER_STRIDE
-    return TextureModel(file.name, file.id, layers, hyper, trees, top.astype(np.int32), halo)
+    kept = top.astype(np.int32), regions.astype(np.uint8)
+    return TextureModel(file.name, file.id, layers, hyper, trees, *kept, halo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,16 +240,19 @@ def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
     return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, ACTIVATION_TOP)
 
 
-def encode(hyper: Integers, latent: Integers, known: Prior, model: TextureModel, last_rank: int) -> bytes:
-    """Return the words of the hyper-latent (Z, h, w), -15..15, and of refinements of latents up to a rank.
+def encode(
+    hyper: Integers, latent: Integers, known: Prior, delay: Integers, model: TextureModel, last_turn: int
+) -> bytes:
+    """Return the words of the hyper-latent (Z, h, w), -15..15, and of refinements of latents up to a turn.
 
-    ``latent`` (C, 4h, 4w) are integers, the offset from the mean in steps.
+    ``latent`` (C, 4h, 4w) are integers, the offset from the mean in steps; ``delay`` (4h, 4w) are the turns
+    that each block is put off.
     """
-    trees, scale = model.trees, known.scale.ravel()
-    node = trees.reached(latent.ravel(), scale, last_rank)
+    trees, scale, late = model.trees, known.scale.ravel(), delay.ravel()
+    node = trees.reached(latent.ravel(), scale, late, last_turn)
 
     def groups() -> Iterator[Group]:
-        for trits, states in trees.retrace(scale, node):
+        for trits, states in trees.retrace(scale, late, node):
             yield trits, trees.coders.pick(states)
         for plane, table in zip(hyper[::-1], model.hyper[::-1], strict=True):
             yield plane.ravel() + CODE_TOP, table
@@ -240,18 +260,21 @@ def encode(hyper: Integers, latent: Integers, known: Prior, model: TextureModel,
     return encode_embedded_reverse(groups())
 
 
-def decode(words: bytes, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Pixels:
+def decode(
+    words: bytes, prediction: Pixels, delay: Integers, model: TextureModel, convolve: Conv2d = conv2d
+) -> Pixels:
     """Return the picture (H, W, 3) that the words of a stream, or the first of them, make of its prediction.
 
-    A stream that ends inside the hyper-latent leaves the prediction as it is.  Raises CorruptError if there
-    are words after its last symbol.
+    ``delay`` is as for ``encode``.  A stream that ends inside the hyper-latent leaves the prediction as it
+    is.  Raises CorruptError if there are words after its last symbol.
     """
-    return np.ascontiguousarray(refined(words, prediction, model, convolve))
+    return np.ascontiguousarray(refined(words, prediction, delay, model, convolve))
 
 
 def refined(
     words: bytes,
     prediction: Pixels,
+    delay: Integers,
     model: TextureModel,
     convolve: Conv2d = conv2d,
     known: Prior | None = None,
@@ -268,7 +291,7 @@ def refined(
         plane[:] = symbols - CODE_TOP
     if known is None:
         known = prior(hyper.reshape(channels, rows, columns), prediction, model, convolve)
-    node = _walked(decoder, known.scale, model.trees)
+    node = _walked(decoder, known.scale, delay, model.trees)
     decoder.finish()
     latent = settled(known, node, model)
     del decoder, known, node  # several bytes a pixel
@@ -276,10 +299,10 @@ def refined(
     return picture[:height, :width]
 
 
-def _walked(decoder: EmbeddedDecoder, scale: Integers, trees: Trees) -> Integers:
+def _walked(decoder: EmbeddedDecoder, scale: Integers, delay: Integers, trees: Trees) -> Integers:
     """Return the node, in the shape of ``scale``, that the rest of a stream leads each latent to."""
 
     def trits(states: Integers) -> Integers:
         return decoder.take(states.size, trees.coders.pick(states))
 
-    return trees.walk(scale.ravel(), trits).reshape(scale.shape)
+    return trees.walk(scale.ravel(), delay.ravel(), trits).reshape(scale.shape)

@@ -120,35 +120,45 @@ class Trees:
         node = np.tile(np.arange(1, NODES, dtype=np.uint16), len(self.planes))
         return node, padded[:, 1:].ravel()
 
+    def turns(self, delay: npt.NDArray[np.uint8]) -> list[int]:
+        """Return the turns, rising, in which latents of these delays can be refined."""
+        return sorted({rank + late for rank in self.ranks for late in np.unique(delay).tolist()})
+
     def walk(
-        self, scale: npt.NDArray[np.uint8], trits: Callable[[Integers], Integers]
+        self,
+        scale: npt.NDArray[np.uint8],
+        delay: npt.NDArray[np.uint8],
+        trits: Callable[[Integers], Integers],
     ) -> npt.NDArray[np.uint16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
 
-        Rank by rank, within a rank by state, within a state by position, ``trits(states)`` gives the trits
-        0..2 of the next latents; fewer than asked end the walk.
+        A latent's turn is the rank of its node, put off by ``delay``, flat, of the first latents and again of
+        as many that follow.  Turn by turn, within a turn by state, within a state by position,
+        ``trits(states)`` gives the trits 0..2 of the next latents; fewer than asked end the walk.
         """
         node = np.zeros(scale.size, np.uint16)
-        due = self.rank[:, 0][scale]
+        due = np.empty(scale.size, np.uint8)
+        for part in _slices(scale.size):
+            due[part] = _put_off(self.rank[:, 0][scale[part]], delay, np.arange(part.start, part.stop))
         next_node, next_rank = self.steps
 
         def states(part: slice) -> Integers:
             standing: Integers = scale[part] * np.uint16(INNER) + node[part]
             return standing
 
-        for rank in self.ranks:
-            for positions, state in _batches(due, rank, states):
+        for turn in self.turns(delay):
+            for positions, state in _batches(due, turn, states):
                 given = trits(state)
                 positions = positions[: given.size]
                 step = 3 * state[: given.size].astype(np.intp) + given
                 node[positions] = next_node[step]
-                due[positions] = next_rank[step]
+                due[positions] = _put_off(next_rank[step], delay, positions)
                 if given.size < state.size:
                     return node
         return node
 
     def retrace(
-        self, scale: npt.NDArray[np.uint8], node: npt.NDArray[np.uint16]
+        self, scale: npt.NDArray[np.uint8], delay: npt.NDArray[np.uint8], node: npt.NDArray[np.uint16]
     ) -> Iterator[tuple[Integers, Integers]]:
         """Yield trits and states of a walk that ends at these nodes, flat (n,), the last batch first.
 
@@ -156,24 +166,29 @@ class Trees:
         """
         due = np.empty(node.size, np.uint8)
         for part in _slices(node.size):
-            due[part] = self.rank_above[scale[part], node[part]]
+            above = self.rank_above[scale[part], node[part]]
+            due[part] = _put_off(above, delay, np.arange(part.start, part.stop))
 
         def states(part: slice) -> Integers:
             parent = (node[part] - np.uint16(1)) // np.uint16(3)
             before: Integers = scale[part] * np.uint16(INNER) + parent
             return before
 
-        for rank in reversed(self.ranks):
-            for positions, state in _batches(due, rank, states, backwards=True):
+        for turn in reversed(self.turns(delay)):
+            for positions, state in _batches(due, turn, states, backwards=True):
                 tree, parent = np.divmod(state, np.uint16(INNER))
                 yield node[positions] - (3 * parent + np.uint16(1)), state
                 node[positions] = parent
-                due[positions] = self.rank_above[tree, parent]
+                due[positions] = _put_off(self.rank_above[tree, parent], delay, positions)
 
     def reached(
-        self, latents: Integers, scale: npt.NDArray[np.uint8], last_rank: int
+        self,
+        latents: Integers,
+        scale: npt.NDArray[np.uint8],
+        delay: npt.NDArray[np.uint8],
+        last_turn: int,
     ) -> npt.NDArray[np.uint16]:
-        """Return the node at which each latent, flat (n,), stands when ranks up to ``last_rank`` are done.
+        """Return the node at which each latent, flat (n,), stands when turns up to ``last_turn`` are done.
 
         Latents beyond their tree stay at its edge.
         """
@@ -182,11 +197,20 @@ class Trees:
         for part in _slices(scale.size):
             tree, top = scale[part], tops[scale[part]]
             at = 2 * top + np.clip(latents[part], -top, top)
-            for _ in range(DEPTH if last_rank < self.last_rank else 0):
-                above = self.rank_above[tree, at]
-                at = np.where((above > last_rank) & (above != LEAF), (at - 1) // 3, at)
+            positions = np.arange(part.start, part.stop)
+            for _ in range(DEPTH if last_turn < self.turns(delay)[-1] else 0):
+                turn = _put_off(self.rank_above[tree, at], delay, positions)
+                at = np.where((turn > last_turn) & (turn != LEAF), (at - 1) // 3, at)
             node[part] = at
         return node
+
+
+def _put_off(
+    rank: npt.NDArray[np.uint8], delay: npt.NDArray[np.uint8], positions: Integers
+) -> npt.NDArray[np.uint8]:
+    """Return the turns of latents at these positions whose nodes have these ranks; that of a leaf stays."""
+    turn: npt.NDArray[np.uint8] = np.where(rank == LEAF, rank, rank + delay[positions % delay.size])
+    return turn
 
 
 _Piece: TypeAlias = tuple[range | None, list[slice]]
@@ -194,17 +218,17 @@ _Piece: TypeAlias = tuple[range | None, list[slice]]
 
 
 def _batches(
-    due: Integers, rank: int, states: Callable[[slice], Integers], *, backwards: bool = False
+    due: Integers, turn: int, states: Callable[[slice], Integers], *, backwards: bool = False
 ) -> Iterator[tuple[Integers, Integers]]:
-    """Yield positions at which ``due`` is ``rank``, and their states: by state, then by position.
+    """Yield positions at which ``due`` is ``turn``, and their states: by state, then by position.
 
     ``states(part)`` are the states of a part of all positions.  A batch has at most ``BATCH`` of them; they
     may be due no longer when the next one is asked for.
     """
     whole: list[_Piece] = [(None, [slice(0, due.size)])]
-    pieces = whole if due.size <= BATCH else _pieces(due, rank, states)
+    pieces = whole if due.size <= BATCH else _pieces(due, turn, states)
     for wanted, parts in reversed(pieces) if backwards else pieces:
-        found = [_members(due, rank, states, part, wanted) for part in parts]
+        found = [_members(due, turn, states, part, wanted) for part in parts]
         positions, state = (np.concatenate(kind) for kind in zip(*found, strict=True))
         if state.size:
             order = np.argsort(state, kind="stable")
@@ -212,22 +236,22 @@ def _batches(
 
 
 def _members(
-    due: Integers, rank: int, states: Callable[[slice], Integers], part: slice, wanted: range | None
+    due: Integers, turn: int, states: Callable[[slice], Integers], part: slice, wanted: range | None
 ) -> tuple[Integers, Integers]:
     """Return positions in a part that are due and in a state that is wanted, or in any, and their states."""
-    state, chosen = states(part), due[part] == rank
+    state, chosen = states(part), due[part] == turn
     if wanted is not None:
         chosen &= (state >= wanted.start) & (state < wanted.stop)
     found = np.flatnonzero(chosen)
     return found + part.start, state[found]
 
 
-def _pieces(due: Integers, rank: int, states: Callable[[slice], Integers]) -> list[_Piece]:
+def _pieces(due: Integers, turn: int, states: Callable[[slice], Integers]) -> list[_Piece]:
     """Divide what is due, in coding order, into pieces with at most ``BATCH`` of it."""
     parts = [*_slices(due.size)]
     count = np.zeros(1 << 16, np.int64)
     for part in parts:
-        count += np.bincount(states(part)[due[part] == rank], minlength=1 << 16)
+        count += np.bincount(states(part)[due[part] == turn], minlength=1 << 16)
     ends = np.cumsum(count)
     pieces: list[_Piece] = []
     first = done = 0

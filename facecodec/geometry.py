@@ -30,7 +30,12 @@ LANDMARKS = ((387946, 521963), (740318, 520014), (565252, 722366), (420493, 9286
 FACE = ((160000, 80000), (960000, 80000), (160000, 1120000), (960000, 1120000))
 """Corners of the face in the recognition frame, in 1/10000 units; `box` encloses them."""
 
+CELLS = 18
+"""Cells a side of a map of regions: 16 x 16 of 7 x 7 frame units, and all around them what is outside."""
+
 _UNIT = 10_000
+_BLOCK = 16
+_PROBE = 8
 _BITS = 8
 _ONE = 1 << _BITS
 _MAX_EXPONENT = 15
@@ -162,6 +167,29 @@ def place(previews: Pixels, geometries: Sequence[Geometry | None], width: int, h
             )
             _place_tile(tile, planes, maps, xs, ys)
     return picture
+
+
+def delays(
+    regions: Pixels, geometries: Sequence[Geometry | None], width: int, height: int
+) -> npt.NDArray[np.uint8]:
+    """Return the least delay of the cells of any face that each block of 16 x 16 pixels meets.
+
+    `regions` is (18, 18); a block is looked at in four places. Without faces nothing is put off. The result
+    is uint8 (rows, columns). Spec: "Regions".
+    """
+    rows, columns = (-(-size // _BLOCK) for size in (height, width))
+    least = np.full((rows, columns), 255 if geometries else 0, np.uint8)
+    step = _BLOCK // _PROBE
+    for geometry in geometries:
+        to_preview = _to_preview(geometry, width, height)
+        for down, across in np.ndindex(step, step):
+            xs = _BLOCK * np.arange(columns) + _PROBE * across + _PROBE // 2
+            ys = _BLOCK * np.arange(rows) + _PROBE * down + _PROBE // 2
+            half = FRAME * _ONE  # five times as far as the edge of the frame
+            from_centre = np.clip(_coordinates(to_preview, xs, ys), -half, half)
+            cell = np.clip((5 * from_centre + half) * (CELLS - 2) // (2 * half) + 1, 0, CELLS - 1)
+            np.minimum(least, regions[cell[1], cell[0]], out=least)
+    return least
 
 
 def _extend(previews: Pixels) -> npt.NDArray[np.int32]:

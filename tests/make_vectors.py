@@ -17,7 +17,7 @@ import small_weights
 from safetensors.numpy import save
 
 import facecodec
-from facecodec import base_layer, container, enhancement, residual, weights
+from facecodec import base_layer, codec, container, enhancement, residual, weights
 from facecodec.container import SectionType
 from facecodec.errors import FscError
 from facecodec.geometry import Geometry
@@ -79,7 +79,7 @@ class Maker:
     def write(self, width, height, payloads):
         return container.write(width, height, self.base.id, payloads)
 
-    def words(self, width, height, payloads, *, last_rank=254, hyper=None, latent=None):
+    def words(self, width, height, payloads, *, last_turn=254, hyper=None, latent=None, order=0):
         """Return a stream of refinements, random ones where none are given."""
         prediction = facecodec.decode(self.write(width, height, payloads)).pixels
         shape = enhancement.hyper_shape(height, width, self.texture)
@@ -88,13 +88,19 @@ class Maker:
         known = enhancement.prior(hyper, prediction, self.texture)
         if latent is None:
             latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
-        return enhancement.encode(hyper, latent, known, self.texture, last_rank)
+        faces = base_layer.decode_faces(payloads[FACES], self.base)
+        delay = codec.delays(enhancement.Order(order), faces, self.texture, prediction)
+        return enhancement.encode(hyper, latent, known, delay, self.texture, last_turn)
 
-    def enhanced(self, width, height, places=(PLACE,), **options):
+    def head(self, order=0):
+        """Return the first bytes of an enhancement."""
+        return self.texture.id[:3] + bytes([order])
+
+    def enhanced(self, width, height, places=(PLACE,), *, order=0, **options):
         """Return the payloads of a file with an enhancement."""
         payloads = self.payloads(places)
-        words = self.words(width, height, payloads, **options)
-        return payloads | {ENHANCEMENT: self.texture.id[:3] + words}
+        words = self.words(width, height, payloads, order=order, **options)
+        return payloads | {ENHANCEMENT: self.head(order) + words}
 
     def exact(self, width, height, payloads, noise):
         """Return payloads with the residual to a picture that differs by up to `noise`, modulo 256."""
@@ -203,7 +209,7 @@ def valid():
     yield "enhancement-1x1", "the smallest picture", make.write(1, 1, make.enhanced(1, 1))
     yield "enhancement-no-face", "an enhancement of grey", make.write(40, 30, make.enhanced(40, 30, ()))
     alone = {t: p for t, p in make.enhanced(40, 30).items() if t != APPEARANCE}
-    alone[ENHANCEMENT] = make.texture.id[:3] + make.words(40, 30, {FACES: alone[FACES]})
+    alone[ENHANCEMENT] = make.head() + make.words(40, 30, {FACES: alone[FACES]})
     yield (
         "enhancement-no-appearance",
         "an enhancement of faces of average appearance",
@@ -218,22 +224,36 @@ def valid():
         "hyper-latents and latents at both ends",
         make.write(40, 30, make.enhanced(40, 30, **extremes)),
     )
-    large = make.enhanced(600, 530, last_rank=3)
+    large = make.enhanced(600, 530, last_turn=3)
     yield (
         "enhancement-600x530",
         "a picture of several hundred pixels, coarsely refined",
         make.write(600, 530, large),
     )
+    several = [PLACE, Geometry.fit(np.array([[0.3, 0.1, 60.0], [-0.1, 0.3, 20.0]]), 130, 90)]
+    for name, places, about in (
+        ("face", [PLACE], "a face"),
+        ("faces", several, "two faces"),
+        ("aligned", [None], "an aligned picture"),
+        ("no-face", [], "no face, where nothing is put off"),
+    ):
+        for rank in (30, 254):
+            regional = make.enhanced(130, 90, places, order=1, last_turn=rank)
+            yield (
+                f"regions-{name}-{rank}",
+                f"refined by regions up to rank {rank}: {about}",
+                make.write(130, 90, regional),
+            )
     base_payloads = {FACES: small[FACES], APPEARANCE: small[APPEARANCE]}
     for rank in (0, 9, 30):
-        words = make.words(40, 30, base_payloads, last_rank=rank)
+        words = make.words(40, 30, base_payloads, last_turn=rank)
         yield (
             f"enhancement-rank-{rank}",
             f"a stream that was encoded up to rank {rank} only",
-            make.write(40, 30, base_payloads | {ENHANCEMENT: make.texture.id[:3] + words}),
+            make.write(40, 30, base_payloads | {ENHANCEMENT: make.head() + words}),
         )
     for size in (0, 4, 8, 12, 24):
-        shorter = small[ENHANCEMENT][: 3 + size]
+        shorter = small[ENHANCEMENT][: 4 + size]
         yield (
             f"enhancement-{size}-bytes",
             f"a section with only the first {size} bytes of a stream",
@@ -273,8 +293,9 @@ def valid():
         "enhancement-check": (places[ENHANCEMENT].offset + 2, "inside the Check of Enhancement"),
         "enhancement-id": (places[ENHANCEMENT].offset + 4 + 2, "inside Texture_Id"),
         "enhancement-id-whole": (places[ENHANCEMENT].offset + 4 + 3, "after Texture_Id"),
-        "enhancement-hyper": (places[ENHANCEMENT].offset + 4 + 8 + 4, "inside the hyper-latent"),
-        "enhancement-word": (places[ENHANCEMENT].offset + 4 + 8 + 31, "inside a Word"),
+        "enhancement-order": (places[ENHANCEMENT].offset + 4 + 4, "after Order"),
+        "enhancement-hyper": (places[ENHANCEMENT].offset + 4 + 9 + 4, "inside the hyper-latent"),
+        "enhancement-word": (places[ENHANCEMENT].offset + 4 + 9 + 31, "inside a Word"),
         "enhancement-last": (places[RESIDUAL].offset - 1, "in front of the last byte of Enhancement"),
         "residual-all": (places[RESIDUAL].offset, "all of Residual"),
         "residual": (len(file) - 1, "the last byte of Residual"),
@@ -304,8 +325,8 @@ def examples():
     yield "example-base", "the first file of the worked example", make.write(40, 30, payloads)
     latent = np.zeros((3, 2, 3), int)
     latent[0, 0] = (-1, 2, -200)
-    words = make.words(40, 30, payloads, hyper=np.array([[[1]], [[-2]]]), latent=latent, last_rank=20)
-    refined = payloads | {ENHANCEMENT: make.texture.id[:3] + words}
+    words = make.words(40, 30, payloads, hyper=np.array([[[1]], [[-2]]]), latent=latent, last_turn=20)
+    refined = payloads | {ENHANCEMENT: make.head() + words}
     yield "example", "the second file of the worked example", make.write(40, 30, refined)
 
 
@@ -456,6 +477,15 @@ def invalid():
     refined = {"appearance": appearance}
     yield "texture-id-cut", "an Enhancement of 2 bytes", corrupt, written(**refined, enhancement=enhanced[:2])
     yield (
+        "texture-order-cut",
+        "an Enhancement of 3 bytes",
+        corrupt,
+        written(**refined, enhancement=enhanced[:3]),
+    )
+    for order in (2, 255):
+        body = enhanced[:3] + bytes([order]) + enhanced[4:]
+        yield f"texture-order-{order}", f"an Order of {order}", unknown, written(**refined, enhancement=body)
+    yield (
         "texture-unknown",
         "a Texture_Id of no weights file",
         lacking,
@@ -467,9 +497,9 @@ def invalid():
         lacking,
         written(**refined, enhancement=make.base.id[:3] + enhanced[3:]),
     )
-    for name, change in {"zero": bytes(4) + enhanced[3:], "long": enhanced[3:] + b"\1\2\3\4"}.items():
+    for name, change in {"zero": bytes(4) + enhanced[4:], "long": enhanced[4:] + b"\1\2\3\4"}.items():
         about = {"zero": "a first Word of 0", "long": "a Word too many"}[name]
-        body = enhanced[:3] + change
+        body = enhanced[:4] + change
         yield f"enhancement-{name}", f"Refinements: {about}", corrupt, written(**refined, enhancement=body)
 
     refined["enhancement"] = enhanced
@@ -502,6 +532,10 @@ def shipped():
         "portrait": ("a portrait", facecodec.encode(portrait, no_face="encode")),
         "base": ("the base layer of a portrait", facecodec.encode(portrait, layers="base", no_face="encode")),
         "aligned": ("an aligned face", facecodec.encode(portrait[:112, :112], aligned=True, quality=40)),
+        "regions": (
+            "a portrait, what tells people apart first",
+            facecodec.encode(portrait, max_bytes=700, tune="recognition", no_face="encode"),
+        ),
         "exact": (
             "the pixels of a portrait",
             facecodec.encode(portrait[20:84, 30:94], no_face="encode", lossless=True),

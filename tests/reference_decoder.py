@@ -6,6 +6,7 @@ It shares no line with the package that it checks, and is not fast.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import struct
 from bisect import bisect_right
@@ -62,8 +63,11 @@ def decode(data, weights):
     previews = [preview(np.concatenate(codes), tensors) for codes in zip(identity, appearance, strict=True)]
     result.prediction = result.picture = place(previews, geometries, width, height)
     if 3 in sections:
-        require(len(sections[3]) >= 3)
-        result.picture = enhance(sections[3][3:], result.picture, read_weights(weights, sections[3][:3]))
+        require(len(sections[3]) >= 4)
+        tensors, order = read_weights(weights, sections[3][:3]), sections[3][3]
+        require(order in (0, 1), "UnsupportedError")
+        delay = block_delays(tensors["regions"] * order, geometries, width, height)
+        result.picture = enhance(sections[3][4:], result.picture, tensors, delay)
     if 4 in sections:
         result.picture = add_residual(sections[4], result.picture)
     return result
@@ -98,7 +102,7 @@ def read_container(data):
         cut, sound = len(body) < length, crc32(covered) == int.from_bytes(check, "little")
         require(section_type > 1 or not cut, "TruncatedError")
         require(section_type > 1 or sound)
-        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 3)):
+        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 4)):
             sections[section_type] = payload
         complete = complete and sound and not cut
     require(len(data) <= at)
@@ -195,18 +199,22 @@ def place(previews, geometries, width, height):
     nearest = np.full((height, width), 2**62)
     x, y = 2 * np.arange(width)[None] + 1, 2 * np.arange(height)[:, None] + 1
     for p, geometry in zip(previews, geometries, strict=True):
-        if geometry is None:
-            s, t = 28672 * (x - width) // (5 * width) + 0 * y, 28672 * (y - height) // (5 * height) + 0 * x
-        else:
-            qx, qy, e, a, b = geometry
-            dx, dy = 2**16 * x - (2 * qx + 1) * width, 2**16 * y - (2 * qy + 1) * height
-            d = 5 * (a * a + b * b) * 2**e
-            s, t = 4096 * (a * dx + b * dy) // d, 4096 * (a * dy - b * dx) // d
+        s, t = coordinates(geometry, width, height, x, y)
         distance = np.maximum(abs(s), abs(t))
         owned = distance < nearest
         nearest[owned] = distance[owned]
         result[owned] = sample(extend(p), s[owned], t[owned])
     return result
+
+
+def coordinates(geometry, width, height, x, y):
+    """Return where pixels lie from the centre of a face's preview; x and y are 2 c + 1 and 2 r + 1."""
+    if geometry is None:
+        return 28672 * (x - width) // (5 * width) + 0 * y, 28672 * (y - height) // (5 * height) + 0 * x
+    qx, qy, e, a, b = geometry
+    dx, dy = 2**16 * x - (2 * qx + 1) * width, 2**16 * y - (2 * qy + 1) * height
+    d = 5 * (a * a + b * b) * 2**e
+    return 4096 * (a * dx + b * dy) // d, 4096 * (a * dy - b * dx) // d
 
 
 def extend(p):
@@ -346,7 +354,7 @@ def preview(codes, tensors):
 # Enhancement layer
 
 
-def enhance(data, prediction, tensors):
+def enhance(data, prediction, tensors, delay):
     height, width = prediction.shape[:2]
     padded = np.pad(prediction, ((0, -height % 64), (0, -width % 64), (0, 0)), "edge").transpose(2, 0, 1)
     stream = Stream(data)
@@ -380,7 +388,7 @@ def enhance(data, prediction, tensors):
     padded = padded[:, : 16 * rows, : 16 * columns]
     c8, c16 = context(padded)
 
-    node = refine(stream, scale.ravel(), tensors)
+    node = refine(stream, scale.ravel(), np.broadcast_to(delay, scale.shape).ravel(), tensors)
     value = tensors["tree.value"].astype(int)[scale.ravel(), node].reshape(scale.shape)
 
     top = tensors["latent.top"].astype(int)[:, None, None]
@@ -396,13 +404,25 @@ def enhance(data, prediction, tensors):
     return np.clip(padded + x + blocks, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
-def refine(stream, scale, tensors):
+def block_delays(regions, geometries, width, height):
+    """Return how much later each block has its turn."""
+    result = np.full((-(-height // 16), -(-width // 16)), 255 if geometries else 0)
+    for i, j in np.ndindex(*result.shape):
+        for geometry, r, c in itertools.product(geometries, (4, 12), (4, 12)):
+            s, t = coordinates(geometry, width, height, 2 * (16 * j + c) + 1, 2 * (16 * i + r) + 1)
+            u, v = (min(max((5 * x + 28672) // 3584 + 1, 0), 17) for x in (s, t))
+            result[i, j] = min(result[i, j], regions[v, u])
+    return result
+
+
+def refine(stream, scale, delay, tensors):
     """Return the node that each latent, in order of channel, row and column, reaches."""
     tables, node = {}, np.zeros(len(scale), int)
     leaves = np.full((len(tensors["tree.rank"]), 3280 - 1093), 255)
     ranks = np.concatenate([tensors["tree.rank"], leaves], 1)
     for r in range(255):
-        for latent in sorted(np.flatnonzero(ranks[scale, node] == r), key=lambda i: (scale[i], node[i])):
+        due = (ranks[scale, node] < 255) & (ranks[scale, node] + delay == r)
+        for latent in sorted(np.flatnonzero(due), key=lambda i: (scale[i], node[i])):
             if stream.at_end:
                 return node
             place = scale[latent], node[latent]

@@ -64,7 +64,11 @@ def texture(rng):
         tensors |= layer(rng, name, outputs, inputs, kernel, size, aim)
     tensors["latent.top"] = np.array([8191, 3000, 500], np.uint16)
     tensors["hyper.frequencies"] = np.array([row(31, 15, spread, 14) for spread in (0.4, 2.0)])
-    return tensors | trees(rng, planes)
+    tensors |= trees(rng, planes)
+    tensors["tree.rank"][0, 0] = 254 - 60
+    tensors["regions"] = rng.integers(0, 61, (18, 18)).astype(np.uint8)
+    tensors["regions"][0, 0] = 60
+    return tensors
 
 
 def rows(symbols, spreads):

@@ -21,7 +21,7 @@ ROWS = (
     ("entropy", "weights"),
     ("faces",),
     ("base_layer", "enhancement", "residual"),
-    ("codec",),
+    ("account", "codec"),
     ("encoder",),
     ("evaluation",),
     ("training",),

@@ -163,7 +163,9 @@ def test_encode_writes_beside_the_picture(codec: Codec, here: Path) -> None:
     assert result.stdout == ""
     assert result.stderr == "fsc: photo.fsc: 9 bytes\n"
     assert np.array_equal(codec.pixels, PIXELS)
-    assert codec.calls == [("encode", {"layers": "full", "no_face": "error", "aligned": False})]
+    assert codec.calls == [
+        ("encode", {"layers": "full", "no_face": "error", "aligned": False, "tune": "fidelity"})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,7 @@ def test_encode_writes_beside_the_picture(codec: Codec, here: Path) -> None:
         (["--lossless"], {"lossless": True}),
         (["--aligned", "--layers", "base"], {"aligned": True, "layers": "base"}),
         (["--no-face", "encode"], {"no_face": "encode"}),
+        (["--tune", "recognition"], {"tune": "recognition"}),
         (["--no-face", "skip"], {"no_face": "error"}),
     ],
 )
@@ -183,7 +186,7 @@ def test_encode_passes_its_options_on(
     codec: Codec, here: Path, options: list[str], expected: dict[str, Any]
 ) -> None:
     ok("encode", "photo.png", "-o", "out.fsc", *options)
-    defaults = {"layers": "full", "no_face": "error", "aligned": False}
+    defaults = {"layers": "full", "no_face": "error", "aligned": False, "tune": "fidelity"}
     assert codec.calls == [("encode", {**defaults, **expected})]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from samples import install, noise, portrait, waves
 
 import facecodec
-from facecodec import base_layer, codec, container, weights
+from facecodec import base_layer, container, enhancement, weights
 from facecodec.container import SectionType
 from facecodec.errors import (
     CorruptError,
@@ -110,7 +110,7 @@ def test_the_base_layer_is_the_placed_preview_and_the_start_of_the_full_picture(
 
 def test_a_file_cut_at_any_byte_is_worth_its_whole_words(file):
     words = container.parse(file).sections[2]
-    first = words.offset + container.CHECK_BYTES + codec.MODEL_ID_BYTES
+    first = words.offset + container.CHECK_BYTES + enhancement.HEAD_BYTES
     seen = set()
     for size in range(first, len(file), 3):
         picture = facecodec.decode(file[:size])
@@ -282,7 +282,7 @@ def test_hostile_payloads_raise_errors_of_ours_only(
 ):
     base, texture = (weights.load(weights.newest(kind)).id for kind in ("base", "texture"))
     if enhanced is not None and known:
-        enhanced = texture[: codec.MODEL_ID_BYTES] + enhanced
+        enhanced = texture[: enhancement.ID_BYTES] + bytes([enhanced[-1:] > b"\x80"]) + enhanced
     payloads = {
         FACES: head + faces,
         APPEARANCE: appearance,
@@ -299,9 +299,11 @@ def test_hostile_payloads_raise_errors_of_ours_only(
 @settings(max_examples=60)
 @given(words=st.binary(min_size=4, max_size=600), sides=st.tuples(st.integers(1, 70), st.integers(1, 70)))
 def test_hostile_enhancements_and_residuals_raise_errors_of_ours_only(file, words, sides):
-    texture = weights.load(weights.newest("texture")).id[: codec.MODEL_ID_BYTES]
+    texture = weights.load(weights.newest("texture")).id[: enhancement.ID_BYTES]
     for payload in (words, b"\1" + words[1:]):
-        data = rewritten(file, ENHANCEMENT=texture + payload, RESIDUAL=bytes(74) + words)
+        data = rewritten(
+            file, ENHANCEMENT=texture + bytes([words[-1] % 2]) + payload, RESIDUAL=bytes(74) + words
+        )
         width, height = (side.to_bytes(2, "little") for side in sides)
         moved = bytearray(data[:4] + width + height + data[8:])
         at = container.parse(data).sections[0]
@@ -364,6 +366,7 @@ def test_every_byte_is_accounted_for(lossless):
         "appearance check",
         "enhancement check",
         "enhancement model",
+        "enhancement order",
         "enhancement",
         "residual check",
         "exact residual",

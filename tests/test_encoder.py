@@ -12,7 +12,7 @@ from PIL import Image
 from samples import noise, portrait, waves
 
 import facecodec
-from facecodec import base_layer, codec, container, encoder, faces, geometry, rans, weights
+from facecodec import base_layer, codec, container, encoder, enhancement, faces, geometry, rans, weights
 from facecodec.container import SectionType
 from facecodec.entropy import code_groups
 from facecodec.errors import FscError, ImageError, NoFaceError, WeightsError
@@ -48,6 +48,7 @@ def psnr(a, b):
         {"quality": 101},
         {"layers": "preview"},
         {"no_face": "skip"},
+        {"tune": "faces"},
         {"max_bytes": 500, "lossless": True},
         {"min_psnr": 30, "min_similarity": 0.9},
         {"max_bytes": 500, "min_psnr": 30},
@@ -58,7 +59,7 @@ def psnr(a, b):
     ids=str,
 )
 def test_wrong_arguments_are_value_errors(arguments):
-    with pytest.raises(ValueError, match=r"at most one|are base or full|the base layer alone"):
+    with pytest.raises(ValueError, match=r"at most one|are base or full|the base layer alone|tune is"):
         facecodec.encode(portrait(64), aligned=True, **arguments)
 
 
@@ -247,13 +248,43 @@ def test_a_lower_quality_is_a_stream_of_its_own_that_ends_whole(full):
     assert len(data) < len(full)
 
 
+def test_tuned_for_recognition_bits_go_to_the_middle_of_a_face_first(full):
+    picture = portrait(128)
+    files = {
+        tune: facecodec.encode(picture, aligned=True, max_bytes=900, tune=tune)
+        for tune in ("fidelity", "recognition")
+    }
+    assert [container.parse(data).find(SectionType.ENHANCEMENT).payload[3] for data in files.values()] == [
+        0,
+        1,
+    ]
+    assert all(892 <= len(data) <= 900 for data in files.values())
+    inner, outer = np.s_[48:96, 40:88], np.s_[:16]
+    plain, tuned = (facecodec.decode(data).pixels for data in files.values())
+    assert psnr(tuned[inner], picture[inner]) > psnr(plain[inner], picture[inner]) + 0.5
+    assert psnr(tuned[outer], picture[outer]) < psnr(plain[outer], picture[outer])
+
+
+def test_either_tune_ends_in_the_same_picture(full):
+    tuned = facecodec.encode(portrait(64), aligned=True, max_bytes=10**9, tune="recognition")
+    assert np.array_equal(facecodec.decode(tuned).pixels, facecodec.decode(full).pixels)
+    exact = facecodec.encode(portrait(64), aligned=True, lossless=True, tune="recognition")
+    assert np.array_equal(facecodec.decode(exact).pixels, portrait(64))
+
+
+def test_without_a_face_either_tune_sends_the_same():
+    files = [facecodec.encode(waves(64, 64), no_face="encode", tune=t) for t in ("fidelity", "recognition")]
+    streams = [container.parse(data).find(SectionType.ENHANCEMENT).payload[4:] for data in files]
+    assert streams[0] == streams[1]
+
+
 def test_min_psnr_is_reached_with_no_word_to_spare(full):
     picture = portrait(64)
     best = psnr(facecodec.decode(full).pixels, picture)
     for goal in (best - 1e-6, best - 0.5):
         data = facecodec.encode(picture, aligned=True, min_psnr=goal)
         assert psnr(facecodec.decode(data).pixels, picture) >= goal
-        if len(container.parse(data).find(SectionType.ENHANCEMENT).payload) > codec.MODEL_ID_BYTES:
+        if len(container.parse(data).find(SectionType.ENHANCEMENT).payload) > enhancement.HEAD_BYTES:
             shorter = facecodec.truncate(data, len(data) - 1)
             assert psnr(facecodec.decode(shorter).pixels, picture) < goal
     with pytest.raises(FscError, match="99 dB cannot be reached without lossless coding"):
@@ -326,7 +357,7 @@ def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):
     analysis = networks.texture_analysis(weights.newest("texture").replace("texture", "analysis"))
     picture, prediction = waves(330, 400), noise(330, 400)
     whole = networks.analyse(analysis, picture, prediction)
-    assert (whole[0].shape, whole[1].shape) == ((192, 24, 28), (64, 6, 7))
+    assert (whole[0].shape, whole[1].shape) == ((320, 24, 28), (64, 6, 7))
     monkeypatch.setattr(networks, "TILE", 128)
     tiled = networks.analyse(analysis, picture, prediction)
     off = np.abs(tiled[0] - whole[0]).max()

@@ -14,7 +14,7 @@ from test_exact_torch import torch_settings
 from facecodec import enhancement, exact, weights
 from facecodec.enhancement import decode, encode, hyper_shape, prior, settled, synthesise
 from facecodec.entropy import LEAF
-from facecodec.errors import CorruptError
+from facecodec.errors import CorruptError, WeightsError
 from facecodec.networks import exact_torch
 
 
@@ -32,11 +32,21 @@ def latents(model, height, width, seed=0):
     return hyper, latent
 
 
+AT_ONCE = np.zeros((1, 1), np.uint8)
+"""No block is put off."""
+
+
+def put_off(model, height, width, seed=0):
+    """Return random delays of the blocks of a picture."""
+    shape = -(-height // 16), -(-width // 16)
+    return np.random.default_rng(seed).choice(model.regions.ravel(), shape)
+
+
 def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
     """Return the prior and the fully refined picture of random latents."""
     hyper, latent = latents(model, *prediction.shape[:2], seed)
     known = prior(hyper, prediction, model, convolve)
-    node = model.trees.reached(latent.ravel(), known.scale.ravel(), LEAF - 1)
+    node = model.trees.reached(latent.ravel(), known.scale.ravel(), AT_ONCE.ravel(), LEAF - 1)
     return known, synthesise(settled(known, node.reshape(latent.shape), model), prediction, model, convolve)
 
 
@@ -71,44 +81,78 @@ def test_the_stream_decodes_to_the_synthesis_of_its_latents(model, height, width
     prediction = waves(height, width, seed)
     hyper, latent = latents(model, height, width, seed)
     known, picture = everything(model, prediction, seed)
-    words = encode(hyper, latent, known, model, LEAF - 1)
-    assert np.array_equal(decode(words, prediction, model), picture[:height, :width])
+    for delay in (AT_ONCE, put_off(model, height, width, seed)):
+        words = encode(hyper, latent, known, delay, model, LEAF - 1)
+        assert np.array_equal(decode(words, prediction, delay, model), picture[:height, :width])
 
 
-def test_a_stream_that_stops_at_a_rank_decodes_to_the_nodes_reached(model):
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_stream_that_stops_at_a_turn_decodes_to_the_nodes_reached(model, seed):
     prediction = waves(60, 70)
     hyper, latent = latents(model, 60, 70)
     known = prior(hyper, prediction, model)
-    seen = set()
-    for last_rank in model.trees.ranks[:: len(model.trees.ranks) // 5]:
-        node = model.trees.reached(latent.ravel(), known.scale.ravel(), last_rank)
-        words = encode(hyper, latent, known, model, last_rank)
+    delay = AT_ONCE if seed is None else put_off(model, 60, 70, seed)
+    turns, seen = model.trees.turns(delay), set()
+    for last_turn in turns[:: len(turns) // 5]:
+        node = model.trees.reached(latent.ravel(), known.scale.ravel(), delay.ravel(), last_turn)
+        words = encode(hyper, latent, known, delay, model, last_turn)
         seen.add(len(words))
         picture = synthesise(settled(known, node.reshape(latent.shape), model), prediction, model)
-        assert np.array_equal(decode(words, prediction, model), picture[:60, :70])
+        assert np.array_equal(decode(words, prediction, delay, model), picture[:60, :70])
     assert len(seen) > 2
+
+
+def test_what_is_put_off_is_refined_later(model):
+    prediction = waves(64, 64)
+    hyper, latent = latents(model, 64, 64)
+    known = prior(hyper, prediction, model)
+    delay = np.zeros((4, 4), np.uint8)
+    delay[:, 2:] = LEAF - 1 - model.trees.last_rank
+    words = encode(hyper, latent, known, delay, model, LEAF - 1)
+    alike = encode(hyper, latent, known, AT_ONCE, model, LEAF - 1)
+    half = len(words) // 2 // 4 * 4
+
+    def error(stream, late):
+        picture = decode(stream[:half], prediction, late, model).astype(int)
+        whole = decode(stream, prediction, late, model)
+        return np.abs(picture - whole).reshape(64, 2, 32, 3).mean((0, 2, 3))
+
+    near, far = error(words, delay)
+    assert near < min(error(alike, AT_ONCE)[0], far)
+
+
+@pytest.mark.parametrize("change", ["shape", "sum"])
+def test_regions_that_do_not_fit_are_refused(change, monkeypatch):
+    file = weights.load(weights.newest("texture"))
+    regions = file["regions"][:-1] if change == "shape" else file["regions"].copy()
+    if change == "sum":
+        regions[3, 4] = LEAF - enhancement.load(file.name).trees.last_rank
+    wrong = replace(file, tensors=file.tensors | {"regions": regions})
+    monkeypatch.setattr(weights, "load", lambda _: wrong)
+    with pytest.raises(WeightsError, match="regions" if change == "shape" else "put off by more"):
+        enhancement.load("wrong")
 
 
 def test_a_stream_that_ends_in_the_hyper_latent_leaves_the_prediction(model):
     prediction = waves(70, 40)
     hyper, latent = latents(model, 70, 40)
     known = prior(hyper, prediction, model)
-    only = len(encode(hyper, latent, known, model, -1))
-    words = encode(hyper, latent, known, model, LEAF - 1)
+    only = len(encode(hyper, latent, known, AT_ONCE, model, -1))
+    words = encode(hyper, latent, known, AT_ONCE, model, LEAF - 1)
     for size in (0, 1, 4, 8, 12, only // 2, only - 12):
-        assert np.array_equal(decode(words[:size], prediction, model), prediction)
-    assert not np.array_equal(decode(words[: only + 40], prediction, model), prediction)
+        assert np.array_equal(decode(words[:size], prediction, AT_ONCE, model), prediction)
+    assert not np.array_equal(decode(words[: only + 40], prediction, AT_ONCE, model), prediction)
 
 
 def test_words_after_the_last_symbol_are_corrupt(model):
     prediction = waves(20, 30)
     hyper, latent = latents(model, 20, 30)
     known = prior(hyper, prediction, model)
-    words = encode(hyper, latent, known, model, LEAF - 1)
+    words = encode(hyper, latent, known, AT_ONCE, model, LEAF - 1)
     with pytest.raises(CorruptError, match="does not end where its last symbol does"):
-        decode(words + b"\1\2\3\4", prediction, model)
+        decode(words + b"\1\2\3\4", prediction, AT_ONCE, model)
     with pytest.raises(CorruptError, match="first word"):
-        decode(bytes(4) + words, prediction, model)
+        decode(bytes(4) + words, prediction, AT_ONCE, model)
 
 
 def test_torch_numpy_threads_and_onednn_give_the_same_picture(model):

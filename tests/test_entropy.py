@@ -25,13 +25,22 @@ from facecodec.rans import EmbeddedDecoder, Table, encode, encode_embedded_rever
 PLANES = np.arange(1, DEPTH + 1, dtype=np.uint8)
 
 
+LATEST = 200
+"""The highest rank, so that there is room for delays."""
+AT_ONCE = np.zeros(1, np.uint8)
+
+
 def tensors(seed=0, planes=PLANES):
     """Return frequencies, value, rank and planes of random trees."""
     made = small_weights.trees(np.random.default_rng(seed), planes)
+    made["tree.rank"][0, 0] = LATEST
     return {key.removeprefix("tree."): value for key, value in made.items()}
 
 
 TREES = Trees.from_integers(**tensors())
+delays = st.lists(st.integers(0, LEAF - 1 - LATEST), min_size=1, max_size=5).map(
+    lambda late: np.array(late, np.uint8)
+)
 latents = st.lists(st.tuples(st.integers(0, len(PLANES) - 1), st.integers(-1200, 1200)), max_size=60)
 
 
@@ -40,14 +49,14 @@ def arrays(pairs):
     return scale.astype(np.uint8), latent
 
 
-def ordered(scale, latent, last_rank):
+def ordered(scale, latent, delay, last_turn):
     """Walk as the specification says it, latent by latent; return the steps and the nodes."""
     node, steps = [0] * len(scale), []
-    for rank in range(last_rank + 1):
+    for turn in range(last_turn + 1):
         due = [
             (int(s), node[i], i)
             for i, s in enumerate(scale)
-            if node[i] < INNER and TREES.rank[s, node[i]] == rank
+            if node[i] < INNER and int(TREES.rank[s, node[i]]) + int(delay[i % delay.size]) == turn
         ]
         for s, n, i in sorted(due):
             planes, depth = int(PLANES[s]), 0
@@ -73,36 +82,37 @@ def told(steps):
     return trits, states
 
 
-@given(latents)
-def test_a_walk_goes_by_rank_then_scale_then_node_then_position(pairs):
+@given(latents, delays)
+def test_a_walk_goes_by_turn_then_scale_then_node_then_position(pairs, delay):
     scale, latent = arrays(pairs)
-    steps, node = ordered(scale, latent, LEAF - 1)
+    steps, node = ordered(scale, latent, delay, LEAF - 1)
     trits, states = told(steps)
-    assert TREES.walk(scale, trits).tolist() == node
+    assert TREES.walk(scale, delay, trits).tolist() == node
     assert states == [state for _, state, _ in steps]
 
 
-@given(latents, st.integers(0, 200))
-def test_a_walk_ends_where_it_is_given_fewer_trits_than_it_asks_for(pairs, certain):
+@given(latents, delays, st.integers(0, 200))
+def test_a_walk_ends_where_it_is_given_fewer_trits_than_it_asks_for(pairs, delay, certain):
     scale, latent = arrays(pairs)
-    steps = ordered(scale, latent, LEAF - 1)[0][:certain]
+    steps = ordered(scale, latent, delay, LEAF - 1)[0][:certain]
     node = [0] * len(scale)
     for i, state, trit in steps:
         node[i] = 3 * (state % INNER) + 1 + trit
-    assert TREES.walk(scale, told(steps)[0]).tolist() == node
+    assert TREES.walk(scale, delay, told(steps)[0]).tolist() == node
 
 
-@given(latents, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
-def test_latents_reach_the_node_where_a_walk_up_to_a_rank_leaves_them(pairs, last_rank):
+@given(latents, delays, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
+def test_latents_reach_the_node_where_a_walk_up_to_a_turn_leaves_them(pairs, delay, last_turn):
     scale, latent = arrays(pairs)
-    assert TREES.reached(latent, scale, last_rank).tolist() == ordered(scale, latent, last_rank)[1]
+    node = ordered(scale, latent, delay, last_turn)[1]
+    assert TREES.reached(latent, scale, delay, last_turn).tolist() == node
 
 
-@given(latents, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
-def test_a_walk_is_retraced_step_by_step(pairs, last_rank):
+@given(latents, delays, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
+def test_a_walk_is_retraced_step_by_step(pairs, delay, last_turn):
     scale, latent = arrays(pairs)
-    steps, node = ordered(scale, latent, last_rank)
-    batches = [*TREES.retrace(scale, np.array(node, np.uint16))][::-1]
+    steps, node = ordered(scale, latent, delay, last_turn)
+    batches = [*TREES.retrace(scale, delay, np.array(node, np.uint16))][::-1]
     assert [trit for trits, _ in batches for trit in trits.tolist()] == [trit for _, _, trit in steps]
     assert [state for _, states in batches for state in states.tolist()] == [state for _, state, _ in steps]
 
@@ -111,22 +121,22 @@ def test_a_walk_is_retraced_step_by_step(pairs, last_rank):
 def test_whole_walks_end_at_the_leaf_of_each_latent(planes):
     top = (3**planes - 1) // 2
     latent = np.arange(-top - 3, top + 4)
-    node = TREES.reached(latent, np.full(latent.size, planes - 1, np.uint8), LEAF - 1)
+    node = TREES.reached(latent, np.full(latent.size, planes - 1, np.uint8), AT_ONCE, LEAF - 1)
     assert (node - top).tolist() == [0] * 3 + list(range(3**planes)) + [3**planes - 1] * 3
 
 
-@pytest.mark.parametrize("batch", [1, 7, 100])
+@pytest.mark.parametrize("batch", [1, 7, 60])
 def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatch):
     rng = np.random.default_rng(1)
     scale = rng.integers(0, len(PLANES), 300).astype(np.uint8)
-    latent = rng.integers(-1100, 1100, 300)
+    latent, delay = rng.integers(-1100, 1100, 300), np.array([0, 12, 3], np.uint8)
 
     def both_ways():
-        node = TREES.reached(latent, scale, 40)
-        batches = [*TREES.retrace(scale, node.copy())][::-1]
+        node = TREES.reached(latent, scale, delay, 40)
+        batches = [*TREES.retrace(scale, delay, node.copy())][::-1]
         trits, states = (np.concatenate(parts).tolist() for parts in zip(*batches, strict=True))
         given, asked = told([(None, None, trit) for trit in trits])
-        assert TREES.walk(scale, given).tolist() == node.tolist()
+        assert TREES.walk(scale, delay, given).tolist() == node.tolist()
         assert asked == states
         return max(len(states) for _, states in batches), node.tolist(), trits, states
 
@@ -138,13 +148,14 @@ def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatc
     assert in_batches == at_once
 
 
-@given(latents, st.sampled_from([10, LEAF - 1]))
-def test_what_is_retraced_into_a_stream_a_walk_reads(pairs, last_rank):
+@given(latents, delays, st.sampled_from([10, LEAF - 1]))
+def test_what_is_retraced_into_a_stream_a_walk_reads(pairs, delay, last_turn):
     scale, latent = arrays(pairs)
-    node = TREES.reached(latent, scale, last_rank)
-    groups = [(trits, TREES.coders.pick(states)) for trits, states in TREES.retrace(scale, node.copy())]
+    node = TREES.reached(latent, scale, delay, last_turn)
+    batches = TREES.retrace(scale, delay, node.copy())
+    groups = [(trits, TREES.coders.pick(states)) for trits, states in batches]
     decoder = EmbeddedDecoder(encode_embedded_reverse(groups))
-    read = TREES.walk(scale, lambda states: decoder.take(states.size, TREES.coders.pick(states)))
+    read = TREES.walk(scale, delay, lambda states: decoder.take(states.size, TREES.coders.pick(states)))
     assert read.tolist() == node.tolist()
     decoder.finish()
 
@@ -161,12 +172,12 @@ def test_each_state_has_the_table_of_its_node():
 def test_states_of_the_last_of_as_many_trees_as_there_can_be():
     made = {key: np.repeat(value[-1:], MAX_SCALES, 0) for key, value in tensors().items()}
     many, scale = Trees.from_integers(**made), np.full(3, MAX_SCALES - 1, np.uint8)
-    node = many.reached(np.array([-1093, 0, 1093]), scale, LEAF - 1)
+    node = many.reached(np.array([-1093, 0, 1093]), scale, AT_ONCE, LEAF - 1)
     assert node.tolist() == [1093, 2186, 3279]
-    batches = [*many.retrace(scale, node)][::-1]
+    batches = [*many.retrace(scale, AT_ONCE, node)][::-1]
     assert max(int(states.max()) for _, states in batches) == MAX_SCALES * INNER - 1 < 1 << 16
     trits, _ = told([(None, None, trit) for trits, _ in batches for trit in trits.tolist()])
-    assert many.walk(scale, trits).tolist() == [1093, 2186, 3279]
+    assert many.walk(scale, AT_ONCE, trits).tolist() == [1093, 2186, 3279]
 
 
 def test_the_last_rank_is_the_highest_of_an_inner_node():

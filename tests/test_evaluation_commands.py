@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from test_evaluation import judge_of_colours
 
-from facecodec import cli, codec, encoder, faces
+from facecodec import account, cli, codec, encoder, faces
 from facecodec.cli import measure_options
 from facecodec.errors import FscError, WeightsError
 from facecodec.evaluation import (
@@ -95,15 +95,16 @@ class Toy:
         return data[:HEAD]
 
     @staticmethod
-    def info(data: bytes) -> codec.Info:
-        parts = (codec.Part("header", 0, 2), codec.Part("identity codes", 2, 4))
-        return codec.Info(1, data[0], data[1], "toy", data[2], parts, ())
+    def info(data: bytes) -> account.Info:
+        parts = (account.Part("header", 0, 2), account.Part("identity codes", 2, 4))
+        return account.Info(1, data[0], data[1], "toy", data[2], parts, ())
 
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("decode", "features", "truncate", "strip", "info"):
+    for name in ("decode", "features", "truncate", "strip"):
         monkeypatch.setattr(codec, name, getattr(Toy, name))
+    monkeypatch.setattr(account, "info", Toy.info)
     for name in ("encode", "embed"):
         monkeypatch.setattr(encoder, name, getattr(Toy, name))
     monkeypatch.setattr(measure_options, "KINDS", ())

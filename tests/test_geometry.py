@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from facecodec import geometry
 from facecodec.errors import CorruptError
-from facecodec.geometry import FACE, LANDMARKS, Geometry, box, landmarks, place
+from facecodec.geometry import FACE, LANDMARKS, Geometry, box, delays, landmarks, place
 
 SIDES = st.integers(1, 65_535)
 
@@ -154,6 +154,18 @@ def test_landmarks_and_box_are_exact(face: Geometry | None, width: int, height: 
     assert box(face, width, height).tolist() == edges
 
 
+def from_centre(face: Geometry | None, width: int, height: int, x: int, y: int) -> tuple[Fraction, Fraction]:
+    """How far across and down from the centre of a face the centre of a pixel lies, in frame units."""
+    px, py = x + Fraction(1, 2), y + Fraction(1, 2)
+    if face is None:
+        return px * 112 / width - 56, py * 112 / height - 56
+    scale = Fraction(2) ** (face.e - 20)
+    a, b = face.a * scale, face.b * scale
+    dx = px - (face.qx + Fraction(1, 2)) * width / 65_536
+    dy = py - (face.qy + Fraction(1, 2)) * height / 65_536
+    return (a * dx + b * dy) / (a * a + b * b), (a * dy - b * dx) / (a * a + b * b)
+
+
 def slow_place(previews: Any, faces: list[Geometry | None], width: int, height: int, pixels: Any) -> Any:
     """The prediction as the specification states it, in Python integers and one pixel at a time."""
 
@@ -168,15 +180,7 @@ def slow_place(previews: Any, faces: list[Geometry | None], width: int, height: 
     for y, x in pixels:
         best: tuple[int, int, int, int] | None = None
         for index, face in enumerate(faces):
-            px, py = x + Fraction(1, 2), y + Fraction(1, 2)
-            if face is None:
-                u, v = px * 112 / width - 56, py * 112 / height - 56
-            else:
-                scale = Fraction(2) ** (face.e - 20)
-                a, b = face.a * scale, face.b * scale
-                dx = px - (face.qx + Fraction(1, 2)) * width / 65_536
-                dy = py - (face.qy + Fraction(1, 2)) * height / 65_536
-                u, v = (a * dx + b * dy) / (a * a + b * b), (a * dy - b * dx) / (a * a + b * b)
+            u, v = from_centre(face, width, height, x, y)
             across, down = floor(u / Fraction(5, 2) * 256), floor(v / Fraction(5, 2) * 256)
             entry = max(abs(across), abs(down)), index, across, down
             best = entry if best is None else min(best, entry)
@@ -280,3 +284,58 @@ def test_the_prediction_is_frozen() -> None:
     faces = [Geometry(20_000, 30_000, 6, 5000, 1234), Geometry(50_000, 40_000, 5, -4096, 8000)]
     digest = hashlib.sha256(place(previews, [*faces], 150, 100).tobytes()).hexdigest()
     assert digest == "e7ccc775ed49594523c95a8438f26770d3a2ca905011ae8dbc3414f2318a6635"
+
+
+def slow_delay(regions: Any, faces: list[Geometry | None], width: int, height: int, i: int, j: int) -> int:
+    """The delay of a block as the specification states it, in Python integers."""
+    least = []
+    for face in faces:
+        for y, x in ((16 * i + r, 16 * j + c) for r in (4, 12) for c in (4, 12)):
+            cell = []
+            for part in from_centre(face, width, height, x, y):
+                fine = floor(part / Fraction(5, 2) * 256)
+                cell.append(min(max((5 * fine + 28_672) // 3584 + 1, 0), 17))
+            least.append(int(regions[cell[1], cell[0]]))
+    return min(least)
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_delays_are_the_specification(data: st.DataObject) -> None:
+    width, height = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
+    regions = np.random.default_rng(data.draw(st.integers(0, 9))).integers(0, 99, (18, 18), dtype=np.uint8)
+    faces: list[Geometry | None] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))
+        angled = face(
+            width, height, scale=data.draw(st.floats(0.02, 3)), angle=data.draw(st.floats(-pi, pi)), at=at
+        )
+        faces.append(data.draw(st.sampled_from([angled, angled, None])))
+    late = delays(regions, faces, width, height)
+    assert (late.shape, late.dtype) == ((-(-height // 16), -(-width // 16)), np.uint8)
+    expected = [slow_delay(regions, faces, width, height, i, j) for i, j in np.ndindex(late.shape)]
+    assert late.ravel().tolist() == expected
+
+
+@given(faces=st.lists(geometries(), min_size=1, max_size=3), wide=st.booleans())
+@settings(max_examples=15)
+def test_no_delay_overflows(faces: list[Geometry], wide: bool) -> None:
+    width, height = (65_535, 1) if wide else (1, 65_535)
+    regions = np.arange(324, dtype=np.uint16).astype(np.uint8).reshape(18, 18)
+    late = delays(regions, list(faces), width, height).ravel()
+    for n in (0, 2000, 4095):
+        i, j = (0, n) if wide else (n, 0)
+        assert late[n] == slow_delay(regions, list(faces), width, height, i, j)
+
+
+def test_without_faces_nothing_is_put_off() -> None:
+    assert delays(np.full((18, 18), 7, np.uint8), [], 33, 17).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_regions_lie_on_the_face_upright() -> None:
+    regions = np.full((18, 18), 90, np.uint8)
+    regions[1:9, 1:9] = 5  # the upper left quarter of the frame
+    late = delays(regions, [face(448, 448, scale=2.0)], 448, 448)
+    assert (late[7:14, 7:14] == 5).all()
+    late[7:14, 7:14] = 90
+    assert (late == 90).all()

@@ -104,6 +104,7 @@ LIMITS = {
     "trees": (1, entropy.MAX_SCALES),
     "planes of a tree": (1, entropy.DEPTH),
     "rank of an inner node": (0, entropy.LEAF - 1),
+    "delay of a block": (0, entropy.LEAF - 1),
     "value of a node, in 1/8 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
     "share of green in red and blue, in quarters": (0, residual.SHARES - 1),
     "index of a Table of differences": (0, residual.TABLES - 1),
@@ -209,7 +210,7 @@ def test_the_payload_of_faces(count):
 
 def test_the_other_payloads():
     at = offsets(table("Enhancement layer", column="Offset"))
-    assert at == {"Texture_Id": 0, "Refinements": codec.MODEL_ID_BYTES}
+    assert at == {"Texture_Id": 0, "Order": enhancement.ID_BYTES, "Refinements": enhancement.HEAD_BYTES}
     rows = table("Exact residual", column="Offset")
     sizes = [1, 1, residual.GREEN_CONTEXTS, *[residual.OTHER_CONTEXTS] * 2]
     assert [number(row["Size"]) for row in rows[:-1]] == sizes
@@ -351,8 +352,8 @@ def steps(monkeypatch):
         taken[layer] = convolve(tensors, layer, x, *arguments)
         return taken[layer]
 
-    def spied_refine(stream, scale, tensors):
-        taken["node"] = refine(stream, scale, tensors)
+    def spied_refine(*arguments):
+        taken["node"] = refine(*arguments)
         return taken["node"]
 
     def spied_preview(codes, tensors):
@@ -422,7 +423,7 @@ def test_the_examples_refer_to_the_bytes_they_name():
 
 def test_what_the_example_says_of_its_first_words():
     data, _ = example("An enhancement")
-    words = data[container.parse(data).sections[2].offset + 4 + codec.MODEL_ID_BYTES :]
+    words = data[container.parse(data).sections[2].offset + 4 + enhancement.HEAD_BYTES :]
     certain = []
     for count in (1, 2):
         decoder = rans.EmbeddedDecoder(words[: 4 * count])

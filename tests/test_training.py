@@ -20,7 +20,7 @@ from facecodec.networks import quantised
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped, thaw
 from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, WIDER, Texture, scale_of
-from facecodec.training import augment, freeze, preview, run, trees
+from facecodec.training import augment, freeze, preview, regions, run, trees
 from facecodec.training import texture as texture_training
 from facecodec.training.embedding import Teacher, closest_axes, linear_head
 from facecodec.training.run import Run
@@ -320,6 +320,8 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     (tmp_path / "texture").mkdir()
     stored = {f"averaged.{key}": value.contiguous() for key, value in texture.state_dict().items()}
     save_file(stored, tmp_path / "texture" / "checkpoint.safetensors")
+    (tmp_path / "regions").mkdir()
+    np.save(tmp_path / "regions" / "share.npy", np.ones((16, 16)))
     counts = np.ones(31)
     hyper = np.array([trees.integer_frequencies(counts, 14)] * 64, np.uint16)
     top = np.geomspace(LATENT_TOP, 100, LATENT).astype(np.uint16)
@@ -422,6 +424,33 @@ def test_a_teacher_tells_what_its_last_layer_sees(tmp_path):
     embeddings, features = Teacher(tmp_path / "teacher.ts").answer(views)
     assert (embeddings.shape, features.shape) == ((6, 5), (6, 7))
     assert torch.allclose(recogniser.last(features), embeddings, atol=0.02)
+
+
+class Nose(nn.Module):
+    """Sees one cell of a view, and nothing else."""
+
+    def forward(self, views):
+        cell = views[:, :, 49:56, 70:77].mean((1, 2, 3))
+        return torch.stack([cell, torch.full_like(cell, 100)], 1)
+
+
+def test_regions_are_those_that_the_recogniser_sees():
+    views = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(0)) * 255
+    share = regions.shares(regions.sensitivity(Nose(), views))
+    assert share.shape == (16, 16)
+    assert share.mean() == pytest.approx(1)
+    assert {tuple(place) for place in np.argwhere(share)} == {(7, 10), (7, 5)}
+    assert share[7, 10] == share[7, 5]
+
+
+def test_the_delay_is_a_sixth_of_an_octave_of_what_an_error_costs():
+    share = np.zeros((16, 16))
+    share[3, 4], share[5, 6] = 7, 3
+    late = regions.delays(share, semantic=1.0)
+    assert (late.dtype, late.shape) == (np.uint8, (18, 18))
+    assert (late[4, 5], late[6, 7]) == (0, 6)
+    late[[4, 6], [5, 7]] = 18
+    assert (late == 18).all()
 
 
 def test_the_linear_head_is_what_the_embeddings_follow():

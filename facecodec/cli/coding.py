@@ -52,8 +52,22 @@ class Real(click.FloatRange):
     help="Without a face: stop with exit code 3, encode the picture all the same, or write nothing.",
 )
 @click.option("--aligned", is_flag=True, help="IMG is already cropped to the 112x112 recognition frame.")
+@click.option(
+    "--tune",
+    type=click.Choice(["fidelity", "recognition"]),
+    default="fidelity",
+    show_default=True,
+    help="What bits go to first: all of the picture alike, or the regions of a face that tell people apart.",
+)
 def encode(
-    image: str, output: str | None, force: bool, layers: str, no_face: str, aligned: bool, **goals: Any
+    image: str,
+    output: str | None,
+    force: bool,
+    layers: str,
+    no_face: str,
+    aligned: bool,
+    tune: str,
+    **goals: Any,
 ) -> None:
     """Encode a picture.
 
@@ -77,7 +91,9 @@ def encode(
     absent = "error" if skip else no_face
     try:
         with streams.about(image):
-            data = facecodec.encode(photo.pixels, layers=layers, no_face=absent, aligned=aligned, **goal)
+            data = facecodec.encode(
+                photo.pixels, layers=layers, no_face=absent, aligned=aligned, tune=tune, **goal
+            )
     except NoFaceError:
         if not skip:
             raise

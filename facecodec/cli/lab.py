@@ -22,6 +22,8 @@ NETWORKS = {
 TAUGHT = ("embedding", "preview")
 FROZEN = ("detector", "preview", "texture")
 FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+TEACHER = "The recogniser to learn from, as TorchScript."
 
 
 @click.command(
@@ -129,14 +131,29 @@ def _trainer(network: str, purpose: str) -> click.Command:
         trainer.train(data=data, runs=runs, minutes=minutes, **more)
 
     if network in TAUGHT:
-        path = click.Path(path_type=Path, dir_okay=False)
-        text = "The recogniser to learn from, as TorchScript."
-        command = click.option("--teacher", metavar="FILE", type=path, required=True, help=text)(command)
+        command = click.option("--teacher", metavar="FILE", type=FILE, required=True, help=TEACHER)(command)
     return command
 
 
 for _name, _purpose in NETWORKS.items():
     train.add_command(_trainer(_name, _purpose))
+
+
+@train.command(
+    epilog=streams.examples(
+        "fsc train regions --data faces --teacher teacher.ts",
+        "fsc train regions --data faces --teacher teacher.ts --runs runs",
+    )
+)
+@click.option("--data", metavar="DIR", type=FOLDER, required=True, help="The pictures and their labels.")
+@click.option("--runs", metavar="DIR", type=FOLDER, default="runs", show_default=True)
+@click.option("--teacher", metavar="FILE", type=FILE, required=True, help=TEACHER)
+def regions(data: Path, runs: Path, teacher: Path) -> None:
+    """Learn which regions of a face recognition needs.
+
+    Takes minutes; the map becomes part of the texture's weights when they are frozen.
+    """
+    importlib.import_module("facecodec.training.regions").learn(data=data, runs=runs, teacher=teacher)
 
 
 @train.command(

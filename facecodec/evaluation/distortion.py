@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facecodec import codec, encoder
+from facecodec import account, codec, encoder
 from facecodec.evaluation import peers, quality, rates, tables
 from facecodec.evaluation.peers import OURS, File, Peer
 from facecodec.evaluation.pictures import Entry
@@ -83,7 +83,7 @@ def measure(entry: Entry, *, others: Sequence[Peer] = (), walked: bool = False) 
         points += [_point(peer.name, file, pixels) for file in peers.sweep(peer, pixels)]
     height, width = pixels.shape[:2]
     fall = rates.largest_fall(along(full, pixels)) if walked else None
-    return Measured(entry.id, entry.source, width, height, codec.info(full).faces, tuple(points), fall)
+    return Measured(entry.id, entry.source, width, height, account.info(full).faces, tuple(points), fall)
 
 
 def _point(name: str, file: File, pixels: Pixels) -> Point:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facecodec import codec, encoder, faces
+from facecodec import account, codec, encoder, faces
 from facecodec.errors import FscError
 from facecodec.evaluation import degrade, judges, peers, quality
 from facecodec.evaluation.peers import AS_IT_IS, OURS, Peer, Variant
@@ -93,7 +93,7 @@ def see(entry: Entry, *, plan: Plan) -> Seen:
     full = encoder.encode(pixels, quality=100, no_face="encode", layers=layers, aligned=aligned)
     base = codec.strip(full, "base")
     found = codec.features(base)
-    identity = sum(part.size for part in codec.info(base).parts if part.name == "identity codes")
+    identity = sum(part.size for part in account.info(base).parts if part.name == "identity codes")
     seen = Seen(entry.id, entry.tags, len(found.boxes), identity, len(base))
     versions = _versions(pixels, full, plan)
     if not len(found.boxes):

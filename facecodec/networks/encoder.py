@@ -82,7 +82,7 @@ def views(pixels: Pixels, matrices: list[npt.NDArray[np.float64]]) -> tuple[Pixe
 def analyse(
     analysis: Analysis, picture: Pixels, prediction: Pixels
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
-    """Return latents y (192, h, w) and hyper-latent codes z (64, h/4, w/4) of a picture and its prediction.
+    """Return latents y (320, h, w) and hyper-latent codes z (64, h/4, w/4) of a picture and its prediction.
 
     y counts 1/32 of its step.  h and w count 16 pixels, up to whole 64s.  Works in tiles; at their seams the
     latents differ from those of the whole picture by less than a rounding.

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from facecodec.networks.quantised import Activation, snapped
 
-LATENT = 192
+LATENT = 320
 HYPER = 64
 SCALES = 48
 SCALE_LOW, SCALE_HIGH = 0.12, 320.0
@@ -99,7 +99,7 @@ class Analysis(nn.Module):
         self.register_buffer("gain", torch.ones(LATENT, 1, 1))
 
     def forward(self, picture: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y (N, 192, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
+        """Return y (N, 320, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
         x = F.pixel_unshuffle(torch.cat([picture - prediction, prediction - 128], 1) / 64, 4)
         with torch.autocast(picture.device.type, enabled=False):
             y = F.conv2d(F.pixel_unshuffle(picture - prediction, BLOCK) / LINEAR_GAIN, self.basis)
@@ -140,7 +140,7 @@ class Prior(nn.Module):
         nn.init.constant_(self.scale.bias, 1.5)  # type: ignore[arg-type]
 
     def forward(self, z_hat: Tensor, at_16: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean of y, in steps, and the scale index 0..47, both (N, 192, H/16, W/16)."""
+        """Return the mean of y, in steps, and the scale index 0..47, both (N, 320, H/16, W/16)."""
         x = self.activation(self.from_64(z_hat / 4))
         x = self.activation(self.from_32(F.interpolate(x, scale_factor=2, mode="nearest")))
         x = self.activation(self.from_16(F.interpolate(x, scale_factor=2, mode="nearest")))

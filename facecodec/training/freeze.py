@@ -18,7 +18,7 @@ from facecodec.networks.embedding import EMBEDDING
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
-from facecodec.training import trees
+from facecodec.training import regions, trees
 from facecodec.training.data import open_sets
 from facecodec.training.embedding import IDENTITY_STEP
 from facecodec.training.preview import Base
@@ -72,13 +72,14 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
-    """Write ``texture-vN`` (integers) and ``analysis-vN`` (float16) from the run ``texture``."""
+    """Write ``texture-vN`` (integers) and ``analysis-vN`` (8 bits) from ``texture`` and ``regions``."""
     model = Texture()
     model.load_state_dict(averaged(runs / "texture" / "checkpoint.safetensors"))
     model.eval()
     model.widen(WIDER)
     set_rounding(model, True)
     tensors = _texture_tables(model, runs, data)
+    tensors["regions"] = regions.delays(np.load(runs / "regions" / "share.npy"))
     bounds: dict[str, int | np.ndarray] = {
         "context.to_8": 255,
         "prior.from_64": CODE_TOP,
@@ -96,7 +97,7 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
             )
             tensors |= named(name, layer)
     write(weights, f"texture-v{version}", tensors)
-    write(weights, f"analysis-v{version}", half(model.analysis.state_dict()))
+    write(weights, f"analysis-v{version}", eighths(model.analysis.state_dict()))
 
 
 @torch.no_grad()

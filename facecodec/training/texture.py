@@ -108,7 +108,7 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
         set_rounding(model, run.progress > ROUNDING_FROM)
         model.train()
         pictures, predictions = map(torch.cat, zip(crops.batch(BATCH - 2), background.batch(2), strict=True))
-        width = COARSEST ** torch.linspace(0.08, 1, BATCH)[torch.randperm(BATCH)]
+        width = COARSEST ** torch.linspace(0.05, 0.95, BATCH)[torch.randperm(BATCH)]
         with torch.autocast("cpu", torch.bfloat16):
             decoded, bits = model(
                 pictures.contiguous(memory_format=torch.channels_last),
