@@ -151,7 +151,7 @@ def _load(where: Path, name: str) -> Model:
         raise WeightsError(f"weights {name} are damaged: their SHA-256 is not the listed one")
     try:
         tensors = _tensors(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"weights {name} cannot be parsed: {error}") from None
     return Model(name, digest.digest()[:ID_BYTES], tensors)
 
