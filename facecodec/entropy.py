@@ -83,14 +83,14 @@ class Trees:
             -MAX_VALUE <= value.min() <= value.max() <= MAX_VALUE and 0 <= rank.min() <= rank.max() <= LEAF
         ):
             raise WeightsError("a value or a rank of a refinement tree is out of range")
-        for scale in range(scales):
-            inner = (3 ** int(planes[scale]) - 1) // 2
-            parents = (np.arange(1, inner) - 1) // 3
-            if (rank[scale, :inner] == LEAF).any() or (rank[scale, 1:inner] <= rank[scale, parents]).any():
-                raise WeightsError(f"the refinement tree of scale {scale} has ranks out of order")
-            if (rank[scale, inner:] != LEAF).any():
-                raise WeightsError(f"the refinement tree of scale {scale} has ranks on leaves")
-        unused = np.array([4094, 1, 1])
+        inner = np.arange(INNER) < (3 ** planes.astype(np.int64)[:, None] - 1) // 2
+        unordered = inner & (rank == LEAF)
+        unordered[:, 1:] |= inner[:, 1:] & (rank[:, 1:] <= rank.repeat(3, axis=1)[:, : INNER - 1])
+        for scale in np.flatnonzero(unordered.any(1))[:1]:
+            raise WeightsError(f"the refinement tree of scale {scale} has ranks out of order")
+        for scale in np.flatnonzero((~inner & (rank != LEAF)).any(1))[:1]:
+            raise WeightsError(f"the refinement tree of scale {scale} has ranks on leaves")
+        unused = np.array([4094, 1, 1], np.uint16)
         try:
             coders = Tables(np.where(rank[:, :, None] == LEAF, unused, frequencies).reshape(-1, 3))
         except ValueError as error:
@@ -100,7 +100,8 @@ class Trees:
     @cached_property
     def ranks(self) -> list[int]:
         """All ranks of inner nodes, rising."""
-        return sorted(set(self.rank[self.rank != LEAF].tolist()))
+        ranks: list[int] = np.flatnonzero(np.bincount(self.rank.ravel())[:LEAF]).tolist()
+        return ranks
 
     @property
     def last_rank(self) -> int:

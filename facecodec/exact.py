@@ -94,19 +94,19 @@ class Layer:
         if bound.min() < 0:
             raise WeightsError(f"{name}: an input bound is negative")
 
-        # Sums of non-negative integers: exact below the limit, and rounding never takes one back below it.
-        bands = weight.transpose(2, 0, 3, 1).astype(np.float32, order="C")
+        # The magnitude of an integer fits the unsigned type of its width, even that of the least one. Sums of
+        # non-negative integers are exact in float64 far beyond the limit, and cannot come back below it.
+        magnitude = np.abs(weight).view(f"u{weight.itemsize}")
         exponent = shift.astype(np.int32)
         half = np.where(exponent > 0, np.ldexp(1.0, exponent - 1), 0.0)
-        reach = np.abs(bands).reshape(kernel, outputs, -1) @ np.tile(bound, kernel).astype(np.float32)
-        reach = reach.sum(0, dtype=np.float64) + np.abs(bias.astype(np.float64)) + half
+        reach = np.einsum("ocyx,c->o", magnitude, bound) + np.abs(bias.astype(np.float64)) + half
         for channel in np.flatnonzero(reach >= LIMIT)[:1]:
             raise WeightsError(
                 f"{name}: channel {channel}: sums may reach {reach[channel]:.0f}, not below {LIMIT}"
             )
 
         scale = np.ldexp(np.float32(1), -exponent)[:, None]
-        bands = bands.reshape(kernel, outputs, kernel * inputs)
+        bands = weight.transpose(2, 0, 3, 1).astype(np.float32, order="C").reshape(kernel, outputs, -1)
         bands *= scale
         return cls(bands, (bias + half).astype(np.float32)[:, None] * scale, stride, lo, hi)
 
@@ -154,9 +154,12 @@ def conv2d(x: Map, layer: Layer) -> Map:
         flat = gathered.reshape(kernel * channels, stride, -1)
 
         acc = np.full((outputs, (last - first) * columns), layer.bias)
-        for ky, matrix in enumerate(layer.bands):
-            start = ky // stride * columns
-            acc += matrix @ flat[:, ky % stride, start : start + acc.shape[1]]
+        # A BLAS may leave a floating-point flag behind for finite numbers (OpenBLAS issue 1924), which numpy
+        # would report; the proof of range leaves nothing to report.
+        with np.errstate(all="ignore"):
+            for ky, matrix in enumerate(layer.bands):
+                start = ky // stride * columns
+                acc += matrix @ flat[:, ky % stride, start : start + acc.shape[1]]
         np.floor(acc, out=acc)
         np.clip(acc.reshape(outputs, -1, columns), layer.lo, layer.hi, out=result[n, :, first:last])
     return result

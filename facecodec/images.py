@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +28,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP")
 MIN_SIDE, MAX_SIDE = 16, 8192
 STRIP = 256
 
-_WRITERS: dict[str, tuple[str, dict[str, object]]] = {
-    ".png": ("PNG", {}),
-    ".bmp": ("BMP", {}),
-    ".tif": ("TIFF", {"compression": "tiff_lzw"}),
-    ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
-    ".webp": ("WEBP", {"lossless": True}),
-    ".avif": ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+_WRITERS: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".bmp": {},
+    ".tif": {"compression": "tiff_lzw"},
+    ".tiff": {"compression": "tiff_lzw"},
+    ".webp": {"lossless": True},
+    ".avif": {"quality": 95, "subsampling": "4:4:4"},
+    ".jpg": {"quality": 95, "subsampling": "4:4:4"},
+    ".jpeg": {"quality": 95, "subsampling": "4:4:4"},
 }
 
 _OTHER_FILES = (
@@ -110,15 +110,16 @@ def to_bytes(pixels: Pixels, suffix: str = ".png") -> bytes:
     PNG, BMP, TIFF and WebP keep the very pixels; JPEG and AVIF are written at quality 95, 4:4:4.  ImageError
     for any other suffix, and for a picture that the format cannot hold.
     """
-    if suffix.lower() not in _WRITERS:
+    kind = suffix.lower()
+    if kind not in _WRITERS:
         raise ImageError(f"a picture cannot be written as {suffix!r}; {', '.join(_WRITERS)} are the choices")
-    format_name, options = _WRITERS[suffix.lower()]
     buffer = io.BytesIO()
+    buffer.name = f"picture{kind}"  # told a name and no format, Pillow imports the one writer that it needs
     try:
-        Image.fromarray(pixels).save(buffer, format_name, **options)
+        Image.fromarray(pixels).save(buffer, **_WRITERS[kind])
     except _PARSER_ERRORS as error:
         height, width = pixels.shape[:2]
-        raise ImageError(f"{width}x{height} pixels cannot be written as {format_name}: {error}") from error
+        raise ImageError(f"{width}x{height} pixels cannot be written as {kind}: {error}") from error
     return buffer.getvalue()
 
 

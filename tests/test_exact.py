@@ -146,6 +146,23 @@ def test_unsound_layers_are_refused(change: dict[str, Any], message: str) -> Non
         Layer.from_integers(**{**arguments, **change})
 
 
+@pytest.mark.parametrize("dtype", np.typecodes["AllInteger"])
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_the_proof_does_not_wrap_at_the_ends_of_integer_types(dtype: str, end: str) -> None:
+    extreme = int(getattr(np.iinfo(dtype), end))
+    weight, zero = np.full((1, 2, 1, 1), extreme, dtype), np.zeros(1, dtype)
+    most = (LIMIT - 1) // max(1, 2 * abs(extreme))
+    Layer.from_integers(weight, zero, zero, input_bound=most, lo=0, hi=1)
+    if extreme:
+        with pytest.raises(WeightsError, match="channel 0: sums"):
+            Layer.from_integers(weight, zero, zero, input_bound=most + 1, lo=0, hi=1)
+        with pytest.raises(WeightsError, match="channel 0: sums"):
+            Layer.from_integers(weight, zero, zero, input_bound=np.iinfo(np.uint64).max, lo=0, hi=1)
+    if abs(extreme) >= LIMIT:
+        with pytest.raises(WeightsError, match="channel 0: sums"):
+            Layer.from_integers(np.zeros_like(weight), zero + extreme, zero, input_bound=0, lo=0, hi=1)
+
+
 def test_linear_is_a_matrix_product() -> None:
     rng = np.random.default_rng(0)
     weight, x = rng.integers(-9, 9, (5, 7, 1, 1)), rng.integers(-9, 9, (4, 7))

@@ -77,12 +77,42 @@ def test_a_listed_file_that_is_not_there_is_named(folder):
         weights.load("base-v1")
 
 
-def test_a_file_that_is_no_safetensors_file_is_refused(folder):
-    data = b"{}" * 9
+def written(folder, data):
     (folder / "base-v1.safetensors").write_bytes(data)
     (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(data).hexdigest()}  base-v1.safetensors\n")
+
+
+def safetensors(header, numbers):
+    return len(header).to_bytes(8, "little") + header + numbers
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}" * 9,
+        safetensors(b"[]", b""),
+        safetensors(b'{"a": 1}', b""),
+        safetensors(b'{"a": {"dtype": "U8", "shape": [1]}}', b"1"),
+        safetensors(b'{"a": {"dtype": "", "shape": [1], "data_offsets": [0, 1]}}', b"1"),
+        safetensors(b'{"a": {"dtype": "BOOL", "shape": [1], "data_offsets": [0, 1]}}', b"1"),
+        safetensors(b'{"a": {"dtype": "X8", "shape": [1], "data_offsets": [0, 1]}}', b"1"),
+        safetensors(b'{"a": {"dtype": "U16", "shape": [1], "data_offsets": [0, 3]}}', b"123"),
+        safetensors(b'{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 1]}}', b"12"),
+        safetensors(b'{"a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}', b"12"),
+    ],
+)
+def test_a_file_that_is_no_safetensors_file_is_refused(folder, data):
+    written(folder, data)
     with pytest.raises(WeightsError, match="weights base-v1 cannot be parsed"):
         weights.load("base-v1")
+
+
+def test_metadata_say_nothing_and_tensors_lie_anywhere(folder):
+    header = b'{"__metadata__": {"a": "b"}, "x": {"dtype": "I16", "shape": [2], "data_offsets": [1, 5]}}'
+    written(folder, safetensors(header, b"?\x01\x00\xff\xff"))
+    tensors = weights.load("base-v1").tensors
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"x": [1, -1]}
 
 
 @pytest.mark.parametrize("text", [None, "abc\n", "abc  a  b\n", "\xe9  base-v1.safetensors\n"])
