@@ -62,6 +62,7 @@ train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on
 	$(RUN) -m facecodec train embedding --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
 	$(RUN) -m facecodec train preview --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
 	$(RUN) -m facecodec train texture --data $(DATA) --runs $(RUNS)
+	$(RUN) -m facecodec train regions --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
 	$(RUN) -m facecodec train freeze preview --data $(DATA) --runs $(RUNS) --version $(VERSION)
 	$(RUN) -m facecodec train freeze texture --data $(DATA) --runs $(RUNS) --version $(VERSION)
 
@@ -69,6 +70,7 @@ evaluate: $(STAMP)  ## measure the weights on the sets under DATA into REPORT, w
 	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4 $(EVAL)
 	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
 	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128)
+	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128 --tune recognition)
 	$(RUN) -m facecodec eval faces1024 --images $(DATA)/lfw-dev.jsonl $(EVAL) --chips 128 $(if $(JUDGE),--judge $(JUDGE) --pairs $(DATA)/lfw-dev-pairs.csv,--limit 200)
 	$(RUN) -m facecodec eval robust --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
 	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels group $(EVAL) $(if $(JUDGE),--judge $(JUDGE))

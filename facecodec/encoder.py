@@ -42,6 +42,11 @@ class _Latents:
     delay: npt.NDArray[np.uint8]
     model: enhancement.TextureModel
 
+    @property
+    def turns(self) -> list[int]:
+        """The turns of the stream, rising."""
+        return self.model.trees.turns(self.delay)
+
     def words(self, last_turn: int = LAST_TURN) -> bytes:
         """Return the stream of all refinements up to a turn."""
         return enhancement.encode(self.hyper, self.latent, self.known, self.delay, self.model, last_turn)
@@ -123,7 +128,7 @@ def encode(
     elif lossless or max_bytes is not None:
         words = latents.words()
     else:
-        words = latents.words(round(quality / 100 * latents.model.trees.last_rank))
+        words = latents.words(round(quality / 100 * latents.turns[-1]))
 
     texture = latents.model
     if lossless:

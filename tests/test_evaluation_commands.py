@@ -49,8 +49,9 @@ class Toy:
         layers: str = "full",
         no_face: str = "error",
         aligned: bool = False,
+        tune: str = "fidelity",
     ) -> bytes:
-        assert no_face == "encode"
+        assert no_face == "encode" and tune in encoder.TUNES
         height, width = pixels.shape[:2]
         face = int(pixels[0, 0].any())
         head = bytes([width, height, face, *pixels[0, 1], *bytes(HEAD - 6)])
@@ -290,8 +291,12 @@ def test_verify_of_chips(
     out = ["--out", tmp_path / "out"]
     ok("eval", "verify", *arguments[:4], *out)
     ok("eval", "verify", *arguments, "--chips", "64", "--bytes", "900", *out)
+    ok("eval", "verify", *arguments, "--chips", "64", "--bytes", "900", "--tune", "recognition", *out)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Verification<" in page and "Verification, 64 px<" in page
+    for heading in ("Verification", "Verification, 64 px", "Verification, 64 px, recognition"):
+        assert f"{heading}<" in page
+    tuned = json.loads((tmp_path / "out" / "verify-64-recognition.json").read_text())
+    assert tuned["options"]["tune"] == "recognition"
 
 
 def test_verify_by_ourselves_says_so(

@@ -89,6 +89,7 @@ def taken(sitting: Sitting, plan: Plan, entries: list[Entry]) -> tuple[list[Seen
         "judge": plan.judge and judges.identity(plan.judge),
         "bytes": list(plan.budgets),
         "chips": plan.chip,
+        "tune": plan.tune,
         "peers": described(plan.others),
         "variants": [variant.title for variant in plan.variants],
         "degraded": list(plan.degraded),

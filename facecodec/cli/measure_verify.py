@@ -27,6 +27,13 @@ BUDGETS = (192, 256, 384, 512, 768, 1024, 2048)
 @pairs_option(required=True)
 @sitting_options("verify")
 @judge_options(BUDGETS)
+@click.option(
+    "--tune",
+    type=click.Choice(["fidelity", "recognition"]),
+    default="fidelity",
+    show_default=True,
+    help="What our files are tuned for.",
+)
 @peers_options
 def verify(
     sitting: Sitting,
@@ -34,6 +41,7 @@ def verify(
     judge: str | None,
     budgets: tuple[int, ...],
     chip: int | None,
+    tune: str,
     others: tuple[Peer, ...],
 ) -> None:
     """Measure recognition: accuracy over pairs of pictures.
@@ -49,10 +57,12 @@ def verify(
     if budgets and not judge:
         raise click.UsageError("--bytes is for a --judge")
     if chip:
-        sitting = replace(sitting, name=f"verify-{chip}")
+        sitting = replace(sitting, name=f"{sitting.name}-{chip}")
+    if tune != "fidelity":
+        sitting = replace(sitting, name=f"{sitting.name}-{tune}")
     sizes = tuple(sorted(budgets or BUDGETS)) if judge else ()
     wanted, entries = paired(sitting, pairs.read_pairs(pairs_file))
-    plan = looks.Plan(judge, sizes, others if judge else (), chip=chip)
+    plan = looks.Plan(judge, sizes, others if judge else (), chip=chip, tune=tune)
     seen, options = taken(sitting, plan, entries)
     names = list(titles(plan.others))
     result = {"titles": titles(plan.others), "pairs_file": str(pairs_file), "judge": judge}

@@ -26,6 +26,7 @@ class Plan:
 
     Other codecs code each of their ``variants``.  ``chip``: the face is cut out first, this many pixels a
     side; None leaves the photograph.  ``degraded`` names kinds of ``degrade`` whose embeddings are wanted.
+    ``tune`` is what our files are tuned for.
     """
 
     judge: str | None = None
@@ -34,6 +35,7 @@ class Plan:
     variants: tuple[Variant, ...] = (AS_IT_IS,)
     chip: int | None = None
     degraded: tuple[str, ...] = ()
+    tune: str = "fidelity"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,9 @@ def see(entry: Entry, *, plan: Plan) -> Seen:
             return Seen(entry.id, entry.tags, 0, 0, 0)
         pixels = chip
     layers = "full" if plan.budgets else "base"
-    full = encoder.encode(pixels, quality=100, no_face="encode", layers=layers, aligned=aligned)
+    full = encoder.encode(
+        pixels, quality=100, no_face="encode", layers=layers, aligned=aligned, tune=plan.tune
+    )
     base = codec.strip(full, "base")
     found = codec.features(base)
     identity = sum(part.size for part in account.info(base).parts if part.name == "identity codes")

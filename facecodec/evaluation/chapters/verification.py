@@ -11,7 +11,7 @@ from facecodec.evaluation.page import Part, Plot, Section, Series, Table
 
 
 def verification(summary: Summary, out: Path) -> Section:
-    """Return curves, tables and ROC of ``verify.json``, or of ``verify-N.json`` for chips of N pixels."""
+    """Return curves, tables and ROC of ``verify.json``, or of its kin for chips or another tune."""
     titles, rows = summary["titles"], summary["rows"]
     decoded = [row for row in rows if "codec" in row and row["bytes"]]
     parts: list[Part] = []
@@ -80,7 +80,11 @@ def verification(summary: Summary, out: Path) -> Section:
     chip = summary["options"]["chips"]
     if chip:
         text += f" Of each picture only the recognition frame was coded, {chip} pixels a side."
-    return Section(f"Verification, {chip} px" if chip else "Verification", text, tuple(parts))
+    tune = summary["options"]["tune"]
+    if tune != "fidelity":
+        text += f" Our files are tuned for {tune}: what the map of regions calls dear is refined first."
+    heading = ["Verification", *([f"{chip} px"] if chip else []), *([tune] if tune != "fidelity" else [])]
+    return Section(", ".join(heading), text, tuple(parts))
 
 
 def _accuracies(name: str, rows: Sequence[dict[str, Any]]) -> Series:
