@@ -27,17 +27,14 @@ MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
 LAST_TURN = LEAF - 1
-LATENT_TOP = 1093
-"""Far beyond every tree, so that a wild latent is still a number."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Latents:
-    """All that the enhancement of a picture may code, in which order, and the prediction that it refines."""
+    """All that the enhancement of a picture may code, and in which order; large, and so spent by its use."""
 
-    prediction: Pixels
     hyper: npt.NDArray[Any]
-    latent: npt.NDArray[Any]
+    leaf: npt.NDArray[np.uint16]
     known: enhancement.Prior
     delay: npt.NDArray[np.uint8]
     model: enhancement.TextureModel
@@ -47,19 +44,17 @@ class _Latents:
         """The turns of the stream, rising."""
         return self.model.trees.turns(self.delay)
 
-    def words(self, last_turn: int = LAST_TURN) -> bytes:
-        """Return the stream of all refinements up to a turn."""
-        return enhancement.encode(self.hyper, self.latent, self.known, self.delay, self.model, last_turn)
-
     def settled(self) -> npt.NDArray[np.int16]:
-        """Return what the latents are when all their refinements are known."""
-        scale, delay = self.known.scale.ravel(), self.delay.ravel()
-        node = self.model.trees.reached(self.latent.ravel(), scale, delay, LAST_TURN)
-        return enhancement.settled(self.known, node.reshape(self.latent.shape), self.model)
+        """Return what the latents are when all their refinements are known; the prior is spent."""
+        return enhancement.settled(self.known, self.leaf, self.model, out=self.known.mean)
 
-    def decoded(self, words: bytes) -> Pixels:
-        """Return the picture that the words decode to, a view."""
-        return enhancement.refined(words, self.prediction, self.delay, self.model, known=self.known)
+    def words(self, last_turn: int = LAST_TURN) -> bytes:
+        """Return the stream of all refinements up to a turn; the leaves are spent."""
+        return enhancement.encode(self.hyper, self.leaf, self.known.scale, self.delay, self.model, last_turn)
+
+    def decoded(self, words: bytes, prediction: Pixels) -> Pixels:
+        """Return the picture that the words make of its prediction, a view."""
+        return enhancement.refined(words, prediction, self.delay, self.model, known=self.known)
 
 
 def encode(
@@ -111,10 +106,16 @@ def encode(
     if layers == "base":
         return base
 
+    def predicted() -> Pixels:
+        return codec.predict(faces, appearance, model, width, height)
+
     order = TUNES[tune]
-    latents = _analysed(pixels, codec.predict(faces, appearance, model, width, height), faces, order)
+    latents = _analysed(pixels, predicted(), faces, order)
+    texture = latents.model
     if min_psnr is not None:
-        words = _shortest(latents, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB")
+        words = _shortest(
+            latents, predicted(), lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB"
+        )
     elif min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
@@ -124,20 +125,19 @@ def encode(
             cosines = (_embedded(picture, faces.geometries, name) * wanted).sum(1)
             return bool(cosines.min() >= min_similarity)
 
-        words = _shortest(latents, similar, f"a similarity of {min_similarity}")
-    elif lossless or max_bytes is not None:
+        words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
+    elif lossless:
+        settled, words = latents.settled(), latents.words()
+        del latents  # several bytes a pixel
+        picture = enhancement.synthesise(settled, predicted(), texture)
+        del settled
+        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture[:height, :width])
+        del picture
+    elif max_bytes is not None:
         words = latents.words()
     else:
         words = latents.words(round(quality / 100 * latents.turns[-1]))
 
-    texture = latents.model
-    if lossless:
-        latent, prediction = latents.settled(), latents.prediction
-        del latents  # several bytes a pixel
-        picture = enhancement.synthesise(latent, prediction, texture)
-        del latent, prediction
-        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture[:height, :width])
-        del picture
     payloads[SectionType.ENHANCEMENT] = texture.id[: enhancement.ID_BYTES] + bytes([order]) + words
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base
@@ -249,24 +249,25 @@ def _analysed(
     y, hyper = encoder.analyse(analysis, pixels, prediction)
     known = enhancement.prior(hyper, prediction, model)
     rows, columns = known.mean.shape[1:]
-    latent = np.empty(known.mean.shape, np.int16)
-    for channel, fine, mean in zip(latent, y[:, :rows, :columns], known.mean, strict=True):
-        offset = fine - encoder.FINE_UNITS // enhancement.LATENT_UNITS * mean.astype(np.int32)
+    leaf = np.ascontiguousarray(y[:, :rows, :columns])
+    del y
+    for channel, mean, scale in zip(leaf, known.mean, known.scale, strict=True):
+        offset = channel - encoder.FINE_UNITS // enhancement.LATENT_UNITS * mean.astype(np.int32)
         steps = (offset + encoder.FINE_UNITS // 2) // encoder.FINE_UNITS
-        channel[:] = np.clip(steps, -LATENT_TOP, LATENT_TOP)
+        channel[:] = model.trees.leaves(steps.ravel(), scale.ravel()).reshape(steps.shape)
     delay = codec.delays(order, faces, model, prediction)
-    return _Latents(prediction, hyper, latent, known, delay, model)
+    return _Latents(hyper, leaf.view(np.uint16), known, delay, model)
 
 
-def _shortest(latents: _Latents, reached: Callable[[Pixels], bool], goal: str) -> bytes:
+def _shortest(latents: _Latents, prediction: Pixels, reached: Callable[[Pixels], bool], goal: str) -> bytes:
     """Return the fewest words whose picture reaches a goal; raises FscError if all of them do not."""
     words = latents.words()
-    if not reached(latents.decoded(words)):
+    if not reached(latents.decoded(words, prediction)):
         raise FscError(f"{goal} cannot be reached without lossless coding")
     low, high = 0, len(words) // codec.WORD
     while low < high:
         middle = (low + high) // 2
-        if reached(latents.decoded(words[: middle * codec.WORD])):
+        if reached(latents.decoded(words[: middle * codec.WORD], prediction)):
             high = middle
         else:
             low = middle + 1

@@ -179,9 +179,14 @@ def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Co
     return Prior(*(np.ascontiguousarray(part[0, :, :rows, :columns]) for part in (mean, scale)))
 
 
-def settled(known: Prior, node: Integers, model: TextureModel) -> npt.NDArray[np.int16]:
-    """Return latents (C, h, w), in 1/8 step, from the node (C, h, w) that each of them reached."""
-    latent = np.empty(node.shape, np.int16)
+def settled(
+    known: Prior, node: Integers, model: TextureModel, out: npt.NDArray[np.int16] | None = None
+) -> npt.NDArray[np.int16]:
+    """Return latents (C, h, w), in 1/8 step, from the node (C, h, w) that each of them reached.
+
+    ``out`` is where to put them; it may be the mean itself.
+    """
+    latent = np.empty(node.shape, np.int16) if out is None else out
     channels = max(1, SLICE // (node.shape[1] * node.shape[2]))
     for first in range(0, len(node), channels):
         part = slice(first, first + channels)
@@ -241,18 +246,23 @@ def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
 
 
 def encode(
-    hyper: Integers, latent: Integers, known: Prior, delay: Integers, model: TextureModel, last_turn: int
+    hyper: Integers,
+    node: npt.NDArray[np.uint16],
+    scale: npt.NDArray[np.uint8],
+    delay: npt.NDArray[np.uint8],
+    model: TextureModel,
+    last_turn: int,
 ) -> bytes:
     """Return the words of the hyper-latent (Z, h, w), -15..15, and of refinements of latents up to a turn.
 
-    ``latent`` (C, 4h, 4w) are integers, the offset from the mean in steps; ``delay`` (4h, 4w) are the turns
-    that each block is put off.
+    ``node`` (C, 4h, 4w) are the leaves of the latents, contiguous: all of them are led back to the root.
+    ``scale`` is that of the prior, and ``delay`` (4h, 4w) are the turns that each block is put off.
     """
-    trees, scale, late = model.trees, known.scale.ravel(), delay.ravel()
-    node = trees.reached(latent.ravel(), scale, late, last_turn)
+    trees, place = model.trees, (scale.ravel(), delay.ravel(), node.reshape(-1))
+    trees.climb(*place, last_turn)
 
     def groups() -> Iterator[Group]:
-        for trits, states in trees.retrace(scale, late, node):
+        for trits, states in trees.retrace(*place):
             yield trits, trees.coders.pick(states)
         for plane, table in zip(hyper[::-1], model.hyper[::-1], strict=True):
             yield plane.ravel() + CODE_TOP, table

@@ -182,28 +182,32 @@ class Trees:
                 node[positions] = parent
                 due[positions] = _put_off(self.rank_above[tree, parent], delay, positions)
 
-    def reached(
-        self,
-        latents: Integers,
-        scale: npt.NDArray[np.uint8],
-        delay: npt.NDArray[np.uint8],
-        last_turn: int,
-    ) -> npt.NDArray[np.uint16]:
-        """Return the node at which each latent, flat (n,), stands when turns up to ``last_turn`` are done.
-
-        Latents beyond their tree stay at its edge.
-        """
+    def leaves(self, latents: Integers, scale: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+        """Return the leaf of each latent, flat (n,); those beyond their tree stay at its edge."""
         node = np.empty(scale.size, np.uint16)
         tops = 3 ** self.planes.astype(np.int32) // 2
         for part in _slices(scale.size):
-            tree, top = scale[part], tops[scale[part]]
-            at = 2 * top + np.clip(latents[part], -top, top)
-            positions = np.arange(part.start, part.stop)
-            for _ in range(DEPTH if last_turn < self.turns(delay)[-1] else 0):
-                turn = _put_off(self.rank_above[tree, at], delay, positions)
-                at = np.where((turn > last_turn) & (turn != LEAF), (at - 1) // 3, at)
-            node[part] = at
+            top = tops[scale[part]]
+            node[part] = 2 * top + np.clip(latents[part], -top, top)
         return node
+
+    def climb(
+        self,
+        scale: npt.NDArray[np.uint8],
+        delay: npt.NDArray[np.uint8],
+        node: npt.NDArray[np.uint16],
+        last_turn: int,
+    ) -> None:
+        """Lead leaves, flat (n,), back to the nodes where turns up to ``last_turn`` leave their latents."""
+        if last_turn >= self.turns(delay)[-1]:
+            return
+        for part in _slices(node.size):
+            tree, at, positions = scale[part], node[part], np.arange(part.start, part.stop)
+            for _ in range(DEPTH):
+                turn = _put_off(self.rank_above[tree, at], delay, positions)
+                early = (turn <= last_turn) | (turn == LEAF)
+                at = np.where(early, at, (at - np.uint16(1)) // np.uint16(3))
+            node[part] = at
 
 
 def _put_off(

@@ -90,7 +90,8 @@ class Maker:
             latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
         faces = base_layer.decode_faces(payloads[FACES], self.base)
         delay = codec.delays(enhancement.Order(order), faces, self.texture, prediction)
-        return enhancement.encode(hyper, latent, known, delay, self.texture, last_turn)
+        leaf = self.texture.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
+        return enhancement.encode(hyper, leaf, known.scale, delay, self.texture, last_turn)
 
     def head(self, order=0):
         """Return the first bytes of an enhancement."""

@@ -12,7 +12,7 @@ from samples import noise, waves
 from test_exact_torch import torch_settings
 
 from facecodec import enhancement, exact, weights
-from facecodec.enhancement import decode, encode, hyper_shape, prior, settled, synthesise
+from facecodec.enhancement import decode, hyper_shape, prior, settled, synthesise
 from facecodec.entropy import LEAF
 from facecodec.errors import CorruptError, WeightsError
 from facecodec.networks import exact_torch
@@ -46,8 +46,14 @@ def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
     """Return the prior and the fully refined picture of random latents."""
     hyper, latent = latents(model, *prediction.shape[:2], seed)
     known = prior(hyper, prediction, model, convolve)
-    node = model.trees.reached(latent.ravel(), known.scale.ravel(), AT_ONCE.ravel(), LEAF - 1)
-    return known, synthesise(settled(known, node.reshape(latent.shape), model), prediction, model, convolve)
+    node = model.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
+    return known, synthesise(settled(known, node, model), prediction, model, convolve)
+
+
+def encode(hyper, latent, known, delay, model, last_turn):
+    """Return the stream of latents up to a turn."""
+    leaf = model.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
+    return enhancement.encode(hyper, leaf, known.scale, delay, model, last_turn)
 
 
 def digest(*arrays):
@@ -94,7 +100,8 @@ def test_a_stream_that_stops_at_a_turn_decodes_to_the_nodes_reached(model, seed)
     delay = AT_ONCE if seed is None else put_off(model, 60, 70, seed)
     turns, seen = model.trees.turns(delay), set()
     for last_turn in turns[:: len(turns) // 5]:
-        node = model.trees.reached(latent.ravel(), known.scale.ravel(), delay.ravel(), last_turn)
+        node = model.trees.leaves(latent.ravel(), known.scale.ravel())
+        model.trees.climb(known.scale.ravel(), delay.ravel(), node, last_turn)
         words = encode(hyper, latent, known, delay, model, last_turn)
         seen.add(len(words))
         picture = synthesise(settled(known, node.reshape(latent.shape), model), prediction, model)

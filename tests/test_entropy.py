@@ -70,6 +70,13 @@ def ordered(scale, latent, delay, last_turn):
     return steps, node
 
 
+def reached(latent, scale, delay, last_turn):
+    """Return the nodes at which latents stand when turns up to the last one are done."""
+    node = TREES.leaves(latent, scale)
+    TREES.climb(scale, delay, node, last_turn)
+    return node
+
+
 def told(steps):
     """Return what gives a walk the trits of these steps, one after the other, and the states it asked for."""
     states, left = [], iter([trit for _, _, trit in steps])
@@ -105,7 +112,7 @@ def test_a_walk_ends_where_it_is_given_fewer_trits_than_it_asks_for(pairs, delay
 def test_latents_reach_the_node_where_a_walk_up_to_a_turn_leaves_them(pairs, delay, last_turn):
     scale, latent = arrays(pairs)
     node = ordered(scale, latent, delay, last_turn)[1]
-    assert TREES.reached(latent, scale, delay, last_turn).tolist() == node
+    assert reached(latent, scale, delay, last_turn).tolist() == node
 
 
 @given(latents, delays, st.sampled_from([-1, 0, 7, 20, 60, LEAF - 1]))
@@ -121,7 +128,7 @@ def test_a_walk_is_retraced_step_by_step(pairs, delay, last_turn):
 def test_whole_walks_end_at_the_leaf_of_each_latent(planes):
     top = (3**planes - 1) // 2
     latent = np.arange(-top - 3, top + 4)
-    node = TREES.reached(latent, np.full(latent.size, planes - 1, np.uint8), AT_ONCE, LEAF - 1)
+    node = TREES.leaves(latent, np.full(latent.size, planes - 1, np.uint8))
     assert (node - top).tolist() == [0] * 3 + list(range(3**planes)) + [3**planes - 1] * 3
 
 
@@ -132,7 +139,7 @@ def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatc
     latent, delay = rng.integers(-1100, 1100, 300), np.array([0, 12, 3], np.uint8)
 
     def both_ways():
-        node = TREES.reached(latent, scale, delay, 40)
+        node = reached(latent, scale, delay, 40)
         batches = [*TREES.retrace(scale, delay, node.copy())][::-1]
         trits, states = (np.concatenate(parts).tolist() for parts in zip(*batches, strict=True))
         given, asked = told([(None, None, trit) for trit in trits])
@@ -151,7 +158,7 @@ def test_many_latents_are_refined_in_batches_in_the_same_order(batch, monkeypatc
 @given(latents, delays, st.sampled_from([10, LEAF - 1]))
 def test_what_is_retraced_into_a_stream_a_walk_reads(pairs, delay, last_turn):
     scale, latent = arrays(pairs)
-    node = TREES.reached(latent, scale, delay, last_turn)
+    node = reached(latent, scale, delay, last_turn)
     batches = TREES.retrace(scale, delay, node.copy())
     groups = [(trits, TREES.coders.pick(states)) for trits, states in batches]
     decoder = EmbeddedDecoder(encode_embedded_reverse(groups))
@@ -172,7 +179,7 @@ def test_each_state_has_the_table_of_its_node():
 def test_states_of_the_last_of_as_many_trees_as_there_can_be():
     made = {key: np.repeat(value[-1:], MAX_SCALES, 0) for key, value in tensors().items()}
     many, scale = Trees.from_integers(**made), np.full(3, MAX_SCALES - 1, np.uint8)
-    node = many.reached(np.array([-1093, 0, 1093]), scale, AT_ONCE, LEAF - 1)
+    node = many.leaves(np.array([-1093, 0, 1093]), scale)
     assert node.tolist() == [1093, 2186, 3279]
     batches = [*many.retrace(scale, AT_ONCE, node)][::-1]
     assert max(int(states.max()) for _, states in batches) == MAX_SCALES * INNER - 1 < 1 << 16

@@ -33,8 +33,6 @@ BATCH = 64
 FINE_UNITS = 32
 """Latents before coding count this part of a step."""
 FINE_TOP = 32_767
-CORRECTION = np.float32(0.75)
-"""The share of what a preview lacks that its codes make up for: all of it would look less like the face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +60,7 @@ class FaceEncoder:
         wanted = self.appearance(_batch(wide)).numpy()
         codes = quantised(wanted, APPEARANCE_TOP)
         lacking = wanted - self.appearance(_batch(show(identity, codes))).numpy()
-        return identity, quantised(codes + CORRECTION * lacking, APPEARANCE_TOP)
+        return identity, quantised(codes + lacking, APPEARANCE_TOP)
 
 
 def quantised(values: Floats, top: int) -> Codes:
