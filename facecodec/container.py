@@ -115,8 +115,9 @@ def write(width: int, height: int, weights_id: bytes, payloads: Mapping[int, byt
     file += _check(file)
     for section_type in types[1:]:
         payload = payloads[section_type]
-        check = _check(payload)
-        file += payload + check if section_type == SectionType.APPEARANCE else check + payload
+        parts = [_check(payload), payload]
+        for part in reversed(parts) if section_type == SectionType.APPEARANCE else parts:
+            file += part
     return bytes(file)
 
 

@@ -34,6 +34,9 @@ LARGEST_SIDE = 640
 SMALLEST_SIDE = 128
 """Pictures are reduced or enlarged until their long side is within these before faces are searched."""
 
+MOST_PIXELS = 640 * 480
+"""Pictures are reduced to as many pixels, too: what a search costs at most does not hang on their shape."""
+
 LEAST_CANDIDATE, LEAST_SCORE = 0.4, 0.6
 """Scores from which a candidate of the first look is looked at again, and is a face after both."""
 
@@ -74,7 +77,7 @@ def find(pixels: Pixels) -> list[Face]:
     """Return the faces in uint8 RGB (H, W, 3) ``pixels``; the same faces for the same pixels.
 
     The face that the picture is of comes first: a large one, near its centre.  Every candidate found,
-    seen at 640 pixels or less, is looked at again upright, at a standard size and in full resolution.
+    seen at 640 pixels a side or less, is looked at again upright, at a standard size and in full resolution.
     Raises WeightsError if the detector's weights are missing or damaged.
     """
     network = _network(weights.folder(), weights.newest("detector"))
@@ -105,7 +108,9 @@ def _searched(network: Detector, pixels: Pixels) -> tuple[list[Face], float]:
     from .networks.detector import predict
 
     height, width = pixels.shape[:2]
-    scale = min(max(height, width, SMALLEST_SIDE), LARGEST_SIDE) / max(height, width)
+    longest = max(height, width)
+    within_sides = min(max(longest, SMALLEST_SIDE), LARGEST_SIDE) / longest
+    scale = min(within_sides, float(np.sqrt(MOST_PIXELS / (height * width))))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     filtering = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(pixels, size, interpolation=filtering) if scale != 1 else pixels

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facecodec import faces
+from facecodec.networks import detector
 
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.png"
 LANDMARKS = np.array([(202.8, 100.4), (246.5, 102.8), (225.0, 126.0), (203.8, 140.8), (242.5, 141.3)])
@@ -109,3 +111,21 @@ def test_nothing_is_found_where_there_is_nothing(shape: tuple[int, int]) -> None
 
 def test_nothing_is_found_in_noise() -> None:
     assert faces.find(np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)) == []
+
+
+@pytest.mark.parametrize("shape", [(640, 640), (480, 640), (700, 3000), (2000, 40), (900, 901)])
+def test_what_a_search_costs_does_not_hang_on_the_shape(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    predict = detector.predict
+
+    def spied(network: detector.Detector, views: faces.Pixels) -> Any:
+        seen.append(views.shape)
+        return predict(network, views)
+
+    monkeypatch.setattr(detector, "predict", spied)
+    faces.find(np.zeros((*shape, 3), np.uint8))
+    _, height, width, _ = seen[0]
+    assert max(height, width) <= 640
+    assert (height - 31) * (width - 31) <= 640 * 480
