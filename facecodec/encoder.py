@@ -53,8 +53,8 @@ class _Latents:
         return enhancement.encode(self.hyper, self.leaf, self.known.scale, self.delay, self.model, last_turn)
 
     def decoded(self, words: bytes, prediction: Pixels) -> Pixels:
-        """Return the picture that the words make of its prediction, a view."""
-        return enhancement.refined(words, prediction, self.delay, self.model, known=self.known)
+        """Return the picture that the words make of its prediction."""
+        return enhancement.decode(words, prediction, self.delay, self.model, known=self.known)
 
 
 def encode(
@@ -129,9 +129,10 @@ def encode(
     elif lossless:
         settled, words = latents.settled(), latents.words()
         del latents  # several bytes a pixel
-        picture = enhancement.synthesise(settled, predicted(), texture)
+        picture = predicted()
+        enhancement.synthesise(settled, picture, texture)
         del settled
-        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture[:height, :width])
+        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture)
         del picture
     elif max_bytes is not None:
         words = latents.words()

@@ -7,6 +7,7 @@ bounds memory and changes no value.  Frozen: bitstream_spec.md, "Enhancement lay
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,9 +38,6 @@ TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 64."""
 SLICE = 1 << 20
 """Latents at work at once; bounds memory, and changes nothing else."""
-
-_PIXEL = np.dtype((np.void, 3))
-"""Three colours as one sample, so that tiles are put together in the layout of a picture."""
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -197,18 +195,15 @@ def settled(
 
 
 def synthesise(
-    latent: npt.NDArray[np.int16], prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d
-) -> Pixels:
-    """Return the picture (H, W, 3) from latents (C, h, w), in 1/8 step, and a prediction.
-
-    H and W are multiples of 16: below and to the right of the prediction, the picture goes on as if it did.
-    """
+    latent: npt.NDArray[np.int16], picture: Pixels, model: TextureModel, convolve: Conv2d = conv2d
+) -> None:
+    """Turn a prediction (H, W, 3) into the picture of latents (C, h, w), in 1/8 step, in its place."""
     rows, columns = latent.shape[1:]
 
     def tile(values: Integers, where: Integers) -> tuple[Integers]:
         layers = model.layers
         latent = values.astype(np.float32)
-        colours = exact.around(prediction, where, STRIDE)
+        colours = exact.around(picture, where, STRIDE)
         at_8, at_16 = _context(colours, model, convolve)
         x = convolve(latent, layers["synthesis.enter"])
         x = convolve(np.concatenate([x, at_16], 1), layers["synthesis.at_16.0"])
@@ -221,18 +216,22 @@ def synthesise(
         x = _residual(x, "synthesis.at_4", model, convolve)
         residual = exact.depth_to_space(convolve(x, layers["synthesis.finish"]), 4)
         residual += exact.depth_to_space(convolve(latent, layers["synthesis.linear"]), STRIDE)
-        picture = exact.add_clip(residual, colours, 0, 255).astype(np.uint8)
-        together: Integers = picture.transpose(0, 2, 3, 1).copy().view(_PIXEL).transpose(0, 3, 1, 2)
-        return (together,)
+        return (exact.add_clip(residual, colours, 0, 255).astype(np.uint8),)
 
-    (result,) = exact.tiled(
-        tile,
-        [latent[None], exact.places(rows, columns)],
-        tile=TILE,
-        halo=model.halo,
-        scales=[STRIDE] * 2,
-    )
-    return result.view(np.uint8).reshape(STRIDE * rows, STRIDE * columns, 3)
+    done: deque[tuple[int, Integers]] = deque()
+
+    def settle(top: int) -> None:
+        """Write what lies above ``top``, which no tile will look at any more."""
+        while done and done[0][0] + TILE <= top:
+            first, strip = done.popleft()
+            place = picture[first : first + TILE]
+            place[:] = strip.transpose(1, 2, 0)[: len(place), : place.shape[1]]
+
+    blocks = [latent[None], exact.places(rows, columns)]
+    for first, (strip,) in exact.strips(tile, blocks, tile=TILE, halo=model.halo, scales=[STRIDE] * 2):
+        done.append((first, strip[0]))
+        settle(first + TILE - model.halo)
+    settle(STRIDE * rows + TILE)
 
 
 def _context(picture: Map, model: TextureModel, convolve: Conv2d) -> tuple[Map, Map]:
@@ -271,17 +270,6 @@ def encode(
 
 
 def decode(
-    words: bytes, prediction: Pixels, delay: Integers, model: TextureModel, convolve: Conv2d = conv2d
-) -> Pixels:
-    """Return the picture (H, W, 3) that the words of a stream, or the first of them, make of its prediction.
-
-    ``delay`` is as for ``encode``.  A stream that ends inside the hyper-latent leaves the prediction as it
-    is.  Raises CorruptError if there are words after its last symbol.
-    """
-    return np.ascontiguousarray(refined(words, prediction, delay, model, convolve))
-
-
-def refined(
     words: bytes,
     prediction: Pixels,
     delay: Integers,
@@ -289,7 +277,12 @@ def refined(
     convolve: Conv2d = conv2d,
     known: Prior | None = None,
 ) -> Pixels:
-    """Do as ``decode``, but return a view; ``known`` is the prior of the latents where it is at hand."""
+    """Return the picture (H, W, 3) that the words of a stream, or the first of them, make of its prediction.
+
+    ``delay`` is as for ``encode``, and ``known`` the prior of the latents where it is at hand.  A stream that
+    ends inside the hyper-latent leaves the prediction as it is.  Raises CorruptError if there are words after
+    its last symbol.
+    """
     decoder = EmbeddedDecoder(words)
     height, width = prediction.shape[:2]
     channels, rows, columns = hyper_shape(height, width, model)
@@ -305,8 +298,9 @@ def refined(
     decoder.finish()
     latent = settled(known, node, model)
     del decoder, known, node  # several bytes a pixel
-    picture = synthesise(latent, prediction, model, convolve)
-    return picture[:height, :width]
+    picture: Pixels = prediction.copy()
+    synthesise(latent, picture, model, convolve)
+    return picture
 
 
 def _walked(decoder: EmbeddedDecoder, scale: Integers, delay: Integers, trees: Trees) -> Integers:

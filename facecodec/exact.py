@@ -9,7 +9,7 @@ Maps are float32 arrays (N, C, H, W) that hold integers. Frozen: bitstream_spec.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -210,6 +210,28 @@ def tiled(
 ) -> list[npt.NDArray[Any]]:
     """Evaluate a convolutional function tile by tile, with the results of `function(*arrays)` in less memory.
 
+    Arguments and errors are those of `strips`.
+    """
+    results: list[npt.NDArray[Any]] = []
+    for top, strip in strips(function, arrays, tile=tile, halo=halo, scales=scales):
+        if not results:
+            height = arrays[0].shape[2] * scales[0]
+            results = [np.empty((*part.shape[:2], height, part.shape[3]), part.dtype) for part in strip]
+        for result, part in zip(results, strip, strict=True):
+            result[:, :, top : top + part.shape[2]] = part
+    return results
+
+
+def strips(
+    function: Callable[..., Sequence[npt.NDArray[Any]]],
+    arrays: Sequence[npt.NDArray[Any]],
+    *,
+    tile: int,
+    halo: int,
+    scales: Sequence[int],
+) -> Iterator[tuple[int, list[npt.NDArray[Any]]]]:
+    """Yield the results of a convolutional function a row of tiles at a time: where it begins, and its parts.
+
     `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i, ...) spans; each result of
     `function` has one sample a pixel and any dtype. `tile` and `halo` are in pixels, multiples of every scale
     and of every stride inside; `halo` is at least the distance at which an input can still change a pixel.
@@ -217,6 +239,8 @@ def tiled(
     there. Raises ValueError if the sizes do not fit.
     """
     height, width = (size * scales[0] for size in arrays[0].shape[2:4])
+    if not (height and width):
+        raise ValueError("an empty picture has no tiles")
     if (
         any((tile % scale, halo % scale) != (0, 0) for scale in scales)
         or tile <= 0
@@ -226,23 +250,23 @@ def tiled(
         )
     ):
         raise ValueError("tiles, halos and arrays must be whole at every scale")
-    results: list[npt.NDArray[Any]] = []
-    for row, column in np.ndindex(-(-height // tile), -(-width // tile)):
-        y, x = row * tile, column * tile
-        top, left = max(0, y - halo), max(0, x - halo)
-        bottom, right = min(height, y + tile + halo), min(width, x + tile + halo)
-        windows = (
-            array[:, :, top // scale : bottom // scale, left // scale : right // scale]
-            for array, scale in zip(arrays, scales, strict=True)
-        )
-        parts = function(*windows)
-        results = results or [np.empty((*part.shape[:2], height, width), part.dtype) for part in parts]
-        for result, part in zip(results, parts, strict=True):
-            inner = part[:, :, y - top : y - top + tile, x - left : x - left + tile]
-            result[:, :, y : y + tile, x : x + tile] = inner
-    if not results:
-        raise ValueError("an empty picture has no tiles")
-    return results
+    for y in range(0, height, tile):
+        top, bottom = max(0, y - halo), min(height, y + tile + halo)
+        strip: list[npt.NDArray[Any]] = []
+        for x in range(0, width, tile):
+            left, right = max(0, x - halo), min(width, x + tile + halo)
+            windows = (
+                array[:, :, top // scale : bottom // scale, left // scale : right // scale]
+                for array, scale in zip(arrays, scales, strict=True)
+            )
+            parts = function(*windows)
+            rows = min(tile, height - y)
+            strip = strip or [np.empty((*part.shape[:2], rows, width), part.dtype) for part in parts]
+            for result, part in zip(strip, parts, strict=True):
+                result[:, :, :, x : x + tile] = part[
+                    :, :, y - top : y - top + rows, x - left : x - left + tile
+                ]
+        yield y, strip
 
 
 def places(rows: int, columns: int) -> npt.NDArray[Any]:
