@@ -27,6 +27,8 @@ MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
 LAST_TURN = LEAF - 1
+LOSSLESS_QUALITY = 40
+"""The quality at which a lossless file leaves the rest to its exact residual, which is better at it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +46,16 @@ class _Latents:
         """The turns of the stream, rising."""
         return self.model.trees.turns(self.delay)
 
+    def turn(self, quality: int) -> int:
+        """Return the last turn of a stream of a quality, 0..100."""
+        return round(quality / 100 * self.turns[-1])
+
+    def stop(self, last_turn: int) -> None:
+        """Leave out all refinements after a turn."""
+        self.model.trees.climb(self.known.scale.ravel(), self.delay.ravel(), self.leaf.reshape(-1), last_turn)
+
     def settled(self) -> npt.NDArray[np.int16]:
-        """Return what the latents are when all their refinements are known; the prior is spent."""
+        """Return what the latents are when all refinements that are left are known; the prior is spent."""
         return enhancement.settled(self.known, self.leaf, self.model, out=self.known.mean)
 
     def words(self, last_turn: int = LAST_TURN) -> bytes:
@@ -127,6 +137,7 @@ def encode(
 
         words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
     elif lossless:
+        latents.stop(latents.turn(LOSSLESS_QUALITY))
         settled, words = latents.settled(), latents.words()
         del latents  # several bytes a pixel
         picture = predicted()
@@ -137,7 +148,7 @@ def encode(
     elif max_bytes is not None:
         words = latents.words()
     else:
-        words = latents.words(round(quality / 100 * latents.turns[-1]))
+        words = latents.words(latents.turn(quality))
 
     payloads[SectionType.ENHANCEMENT] = texture.id[: enhancement.ID_BYTES] + bytes([order]) + words
     if max_bytes is not None:

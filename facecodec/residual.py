@@ -1,13 +1,15 @@
-"""The exact residual: what the fully decoded picture still lacks of the very pixels.
+"""The exact residual: what the decoded picture still lacks of the very pixels.
 
-Each channel's difference is coded with one of 28 two-sided geometric tables, named for each context of its
-channel; the context is the activity of the decoded picture, and for red and blue the difference of green.
+Green, then red, then blue is coded front by front: a front is the pixels (r, c) of one c + 2r, from the left.
+A pixel is foretold by a weighted sum over a window of each colour so far: pixels that are known already, and
+the decoded one in the place of the pixel itself.  How much that fails is coded with one of 64 two-sided
+tables, named for each of 16 contexts of its colour; the context is how much it failed for the neighbours.
 Frozen: bitstream_spec.md, "Exact residual".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -20,29 +22,40 @@ from .rans import Decoder, Group, Table, encode_reverse
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
 
-ACTIVITIES = np.array([2, 4, 7, 11, 17, 27, 45])
-"""Thresholds between the eight classes of activity."""
-GREENS = np.array([1, 2, 4])
-"""Thresholds between the four classes of green's difference."""
-TABLES = 28
-GREEN_CONTEXTS = len(ACTIVITIES) + 1
-OTHER_CONTEXTS = GREEN_CONTEXTS * (len(GREENS) + 1)
-SHARES = 5
-"""Red and blue are coded less k/4 of green's difference, k = 0..4."""
-SIDE_BYTES = 2 + GREEN_CONTEXTS + 2 * OTHER_CONTEXTS
-GREEN, RED, BLUE = 1, 0, 2
-SLICE = 1 << 20
+CHANNELS = (1, 0, 2)
+"""The colours in the order of the stream: green, red, blue."""
+WINDOW = [*((-2, x) for x in range(-2, 3)), *((-1, x) for x in range(-2, 2)), *((0, x) for x in range(-2, 1))]
+"""Rows and columns from a pixel to those that foretell it; the last is its own place."""
+LEFT = WINDOW.index((0, -1))
+WEIGHTS = len(WINDOW) - 1
+"""Weights that a window has in the file: that of its left pixel follows from them."""
+UNIT = 64
+"""The weight of 1."""
+FAILURES = {(0, -1): 2, (-1, 0): 2, (-1, -1): 1, (-1, 1): 1, (0, -2): 1, (-2, 0): 1}
+"""Weights of the neighbours' failures."""
+THRESHOLDS = np.array([1, 3, 5, 8, 12, 17, 24, 32, 43, 58, 76, 100, 135, 200, 350])
+"""Thresholds between the contexts of their sum."""
+CONTEXTS = len(THRESHOLDS) + 1
+TABLES = 64
+SIDE_BYTES = (1 + 2 + 3) * WEIGHTS + 3 * CONTEXTS
+ABOVE = BESIDE = 2
+"""Rows above and columns on each side of a picture that the windows of its pixels reach."""
+SLICE = 1 << 17
 """Samples at work at once; bounds memory, and changes nothing else."""
+SAMPLES = 1 << 16
+"""Pixels, about, from which an encoder learns the weights."""
+ROUNDS = 6
 
 
 def frequencies(index: int) -> Integers:
-    """Return the frequencies int64 (256,) of differences -128..127 in table ``index``, sum 2^16."""
-    k = index + 4
-    weights = [1 << 40]
-    for _ in range(128):
-        weights.append(weights[-1] * k // 32)
-    spread = [weights[abs(d)] for d in range(-128, 128)]
+    """Return the frequencies int64 (256,) of failures -128..127 in table ``index``, sum 2^16."""
+    power, step = 2 + 2 * (index // 32), index % 32
+    width = 6
+    for _ in range(step):
+        width += width * 7 // 16
+    spread = [(1 << 96) // (width + 64 * d * d) ** power for d in range(-128, 128)]
     total = sum(spread)
     shares = [1 + weight * (65536 - 256) // total for weight in spread]
     shares[128] += 65536 - sum(shares)
@@ -54,142 +67,204 @@ def _tables() -> tuple[Table, ...]:
     return tuple(Table(frequencies(index)) for index in range(TABLES))
 
 
-def _slices(size: int) -> Iterator[slice]:
-    for start in range(0, size, SLICE):
-        yield slice(start, min(size, start + SLICE))
+def _pitch(width: int) -> int:
+    return width + 2 * BESIDE
 
 
-def _activity(picture: Pixels) -> Integers:
-    """Return the class 0..7 of each pixel, uint8 (H, W): how much the decoded picture changes around it."""
-    height, width = picture.shape[:2]
-    activity = np.empty((height, width), np.uint8)
-    rows = max(1, SLICE // width)
-    for top in range(0, height, rows):
-        strip = picture[max(0, top - 1) : top + rows + 1].sum(2, dtype=np.int16)
-        padded = np.pad(strip, ((top == 0, top + rows >= height), (1, 1)), "edge")
-        across, down = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
-        activity[top : top + rows] = _classes(np.abs(across) + np.abs(down), 3 * ACTIVITIES)
-    return activity
+def _fronts(height: int, width: int) -> range:
+    return range(width + 2 * (height - 1))
 
 
-def _classes(values: Integers, thresholds: Integers) -> Integers:
-    """Return how many thresholds each value reaches, uint8."""
-    classes = np.zeros(values.shape, np.uint8)
-    for threshold in thresholds:
-        classes += values >= threshold
-    return classes
+def _places(front: int, height: int, width: int) -> Integers:
+    """Return the places of a front, from the top, in a padded plane."""
+    pitch = _pitch(width)
+    top, end = max(0, (front - width + 2) // 2), min(height, front // 2 + 1)
+    start = (ABOVE + top) * pitch + BESIDE + front - 2 * top
+    return start + np.arange(end - top) * (pitch - 2)
 
 
-def _other_context(activity: Integers, green: Integers) -> Integers:
-    """Return the context of red and blue, uint8, from the activity and the difference of green, int8."""
-    context = np.empty(green.size, np.uint8)
-    for part in _slices(green.size):
-        magnitude = np.abs(green[part]).view(np.uint8)
-        context[part] = activity[part] * np.uint8(len(GREENS) + 1) + _classes(magnitude, GREENS)
-    return context
+def _by_context(contexts: Integers) -> Iterator[tuple[int, Integers]]:
+    """Yield the contexts that there are, rising, and who has them."""
+    order = contexts.argsort(kind="stable")
+    end = 0
+    for context, count in enumerate(np.bincount(contexts).tolist()):
+        if count:
+            start, end = end, end + count
+            yield context, order[start:end]
 
 
-def _foretold(green: Integers, share: int) -> Integers:
-    """Return what green's difference, int8, says of another's: int8, modulo 256."""
-    foretold: Integers = (green.astype(np.int16) * share >> 2).astype(np.int8)
-    return foretold
+def _whole(weights: Integers) -> Integers:
+    """Return the weights (planes, 12) of windows whose left pixel is given what the others leave."""
+    left = -weights.sum(1, dtype=np.int32)
+    left[0] += UNIT
+    return np.insert(weights.astype(np.int32), LEFT, left, 1)
 
 
-def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
-    """Return the payload of the Residual section that turns ``decoded`` into ``pixels``, uint8 (H, W, 3)."""
-
-    def missing(channel: int) -> Integers:
-        difference: Integers = (pixels[:, :, channel] - decoded[:, :, channel]).view(np.int8).ravel()
-        return difference
-
-    green = missing(GREEN)
-    other = _other_context(_activity(decoded).ravel(), green)
-    shares = {channel: _best_share(missing(channel), green) for channel in (RED, BLUE)}
-    contexts = {GREEN: GREEN_CONTEXTS, RED: OTHER_CONTEXTS, BLUE: OTHER_CONTEXTS}
-
-    def coded(channel: int) -> tuple[Integers, Integers]:
-        """Return what is coded of a channel, int8, and its context, uint8."""
-        if channel == GREEN:
-            return green, other // (len(GREENS) + 1)
-        rest = missing(channel)
-        for part in _slices(rest.size):
-            rest[part] -= _foretold(green[part], shares[channel])
-        return rest, other
-
-    choices: dict[int, list[int]] = {}
-    for channel, count in contexts.items():
-        values, context = coded(channel)
-        choices[channel] = [_best_table(_symbols(values, context == value)) for value in range(count)]
-
-    def backwards(channel: int) -> Iterator[Group]:
-        values, context = coded(channel)
-        for value, choice in reversed([*enumerate(choices[channel])]):
-            symbols = _symbols(values, context == value)
-            for part in reversed([*_slices(symbols.size)]):
-                yield symbols[part], _tables()[choice]
-
-    side = [*shares.values(), *choices[GREEN], *choices[RED], *choices[BLUE]]
-    return bytes(side) + encode_reverse(chain.from_iterable(map(backwards, reversed(contexts))))
-
-
-def _symbols(values: Integers, chosen: Integers) -> Integers:
-    """Return the symbols, uint8, of the chosen values, int8."""
-    symbols: Integers = values[chosen].view(np.uint8)
-    symbols ^= 128
-    return symbols
-
-
-def _best_share(coded: Integers, green: Integers) -> int:
-    """Return the share of green's difference that leaves the least of another's, both int8."""
-    left = np.zeros(SHARES, np.int64)
-    for part in _slices(coded.size):
-        for share in range(SHARES):
-            rest = coded[part] - _foretold(green[part], share)
-            left[share] += np.abs(rest.astype(np.int16)).sum(dtype=np.int64)
-    return int(np.argmin(left))
+def _weighted(weights: Integers, values: Integers) -> Integers:
+    """Return the sums of values (n, count), each row times its weight (n,)."""
+    sums: Integers = np.einsum("i,ij->j", weights, values)
+    return sums
 
 
 @cache
-def _bits() -> npt.NDArray[np.float64]:
-    """Return what each symbol costs in each table, but for a constant: (28, 256)."""
-    bits: npt.NDArray[np.float64] = -np.log2(np.array([frequencies(index) for index in range(TABLES)]))
-    return bits
+def _contexts() -> Pixels:
+    """Return the context of each sum of failures, uint8."""
+    sums = np.arange(255 * sum(FAILURES.values()) + 1)
+    return THRESHOLDS.searchsorted(sums, "right").astype(np.uint8)
 
 
-def _best_table(symbols: Integers) -> int:
-    counts = np.zeros(256, np.int64)
-    for part in _slices(symbols.size):
-        counts += np.bincount(symbols[part], minlength=256)
-    return int(np.argmin(_bits() @ counts))
+def _predicted(sums: Integers) -> Integers:
+    """Return the prediction int16 from the weighted sum of windows, which is spent."""
+    sums += UNIT // 2
+    sums >>= 6
+    return np.minimum(np.maximum(sums, 0), 255).astype(np.int16)
 
 
 def decode(payload: bytes, decoded: Pixels) -> Pixels:
     """Return the very pixels (H, W, 3) from the payload and the decoded picture; raises CorruptError."""
-    side, words = payload[:SIDE_BYTES], payload[SIDE_BYTES:]
-    shares, choices = side[:2], iter(side[2:])
-    if len(side) < SIDE_BYTES or max(shares) >= SHARES or max(side[2:]) >= TABLES:
-        raise CorruptError("the residual section names a table or a share that does not exist")
-    decoder = Decoder(words)
-
-    def read(context: Integers, contexts: int) -> Integers:
-        coded = np.empty(context.size, np.int8)
-        for value in range(contexts):
-            chosen = context == value
-            symbols, table = np.empty(np.count_nonzero(chosen), np.uint8), _tables()[next(choices)]
-            for part in _slices(symbols.size):
-                symbols[part] = decoder.take(part.stop - part.start, table)
-            coded[chosen] = (symbols ^ 128).view(np.int8)
-        return coded
-
-    pixels: Pixels = decoded.copy()
-    samples, activity = pixels.reshape(-1, 3), _activity(decoded).ravel()
-    green = read(activity, GREEN_CONTEXTS)
-    samples[:, GREEN] += green.view(np.uint8)
-    context = _other_context(activity, green)
-    for channel, share in zip((RED, BLUE), shares, strict=True):
-        coded = read(context, OTHER_CONTEXTS)
-        for part in _slices(coded.size):
-            coded[part] += _foretold(green[part], share)
-        samples[:, channel] += coded.view(np.uint8)
+    side = np.frombuffer(payload[:SIDE_BYTES], np.uint8)
+    if side.size < SIDE_BYTES or side[-3 * CONTEXTS :].max() >= TABLES:
+        raise CorruptError("the residual section names a table that does not exist")
+    weights = side[: -3 * CONTEXTS].view(np.int8).reshape(-1, WEIGHTS)
+    tables = [[_tables()[index] for index in row] for row in side[-3 * CONTEXTS :].reshape(3, CONTEXTS)]
+    decoder = Decoder(payload[SIDE_BYTES:])
+    height, width = decoded.shape[:2]
+    planes = np.stack([_padded(decoded[:, :, channel]) for channel in CHANNELS])
+    steps = np.array([y * _pitch(width) + x for y, x in WINDOW])
+    near = np.array([y * _pitch(width) + x for y, x in FAILURES])[:, None]
+    share = np.array([*FAILURES.values()], np.int16)
+    flat, size = planes.reshape(-1), planes[0].size
+    for index, choices in enumerate(tables):
+        windows = np.concatenate([size * plane + steps for plane in _windows(index)])[:, None]
+        whole = _whole(weights[_own(index)]).ravel()
+        failures, exact = np.zeros(size, np.uint8), flat[size * index :]
+        for front in _fronts(height, width):
+            place = _places(front, height, width)
+            predicted = _predicted(_weighted(whole, flat.take(windows + place)))
+            contexts = _contexts()[_weighted(share, failures.take(near + place))]
+            symbols = np.empty(place.size, np.int16)
+            for context, chosen in _by_context(contexts):
+                symbols[chosen] = decoder.take(chosen.size, choices[context])
+            found = predicted + symbols - 128 & 255
+            exact[place] = found
+            failures[place] = np.abs(found - predicted)
     decoder.finish()
-    return pixels
+    inner = planes[:, ABOVE:, BESIDE:-BESIDE]
+    return np.stack([inner[CHANNELS.index(channel)] for channel in range(3)], 2)
+
+
+def _windows(index: int) -> Sequence[int]:
+    """Return which planes foretell one of them: itself, then the earlier ones."""
+    return [index, *range(index)]
+
+
+def _own(index: int) -> slice:
+    """Return which windows of the file are those of a plane."""
+    start = index * (index + 1) // 2
+    return slice(start, start + index + 1)
+
+
+def _padded(plane: Pixels) -> Pixels:
+    return np.pad(plane, ((ABOVE, 0), (BESIDE, BESIDE)), "edge")
+
+
+def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
+    """Return the payload of the Residual section that turns ``decoded`` into ``pixels``, uint8 (H, W, 3)."""
+    height, width = pixels.shape[:2]
+    weights = [_learnt(pixels, decoded, index) for index in range(3)]
+    choices: dict[int, list[int]] = {}
+
+    def backwards(index: int) -> Iterator[Group]:
+        symbols, contexts, counts = _coded(pixels, decoded, index, weights[index])
+        choices[index] = [int(np.argmin(_bits() @ count)) for count in counts]
+        tables = [_tables()[choice] for choice in choices[index]]
+        for front in reversed(_fronts(height, width)):
+            place = _places(front, height, width)
+            group = symbols.take(place)
+            for context, chosen in reversed([*_by_context(contexts.take(place))]):
+                yield group[chosen], tables[context]
+
+    words = encode_reverse(chain.from_iterable(map(backwards, reversed(range(3)))))
+    side = b"".join(part.tobytes() for part in weights)
+    return side + bytes([*choices[0], *choices[1], *choices[2]]) + words
+
+
+def _coded(pixels: Pixels, decoded: Pixels, index: int, weights: Integers) -> tuple[Pixels, Pixels, Integers]:
+    """Return symbols and contexts of a plane, uint8 and padded, and how often (16, 256) both meet."""
+    height, width = pixels.shape[:2]
+    shape = height + ABOVE, _pitch(width)
+    symbols, contexts, failures = (np.zeros(shape, np.uint8) for _ in range(3))
+    counts = np.zeros(CONTEXTS * 256, np.int64)
+    whole = _whole(weights).ravel().tolist()
+    rows = max(1, SLICE // width)
+    for top in range(0, height, rows):
+        strip = np.arange(top, min(height, top + rows))
+        sums = np.zeros((strip.size, width), np.int32)
+        for weight, near in zip(whole, _near(pixels, decoded, index, strip), strict=True):
+            if weight:
+                sums += np.multiply(near, weight, dtype=np.int32)
+        failed = pixels[strip, :, CHANNELS[index]] - _predicted(sums)
+        inner = slice(ABOVE + top, ABOVE + top + strip.size), slice(BESIDE, BESIDE + width)
+        failures[inner] = np.abs(failed)
+        symbols[inner] = failed + 128 & 255
+        around = np.zeros(failed.shape, np.int16)
+        for (y, x), share in FAILURES.items():
+            shifted = failures[inner[0].start + y : inner[0].stop + y, BESIDE + x : BESIDE + x + width]
+            around += np.multiply(shifted, share, dtype=np.int16)
+        contexts[inner] = _contexts()[around]
+        both = contexts[inner] * np.uint16(256) + symbols[inner]
+        counts += np.bincount(both.ravel(), minlength=counts.size)
+    return symbols, contexts, counts.reshape(CONTEXTS, 256)
+
+
+def _near(pixels: Pixels, decoded: Pixels, index: int, rows: Integers) -> Iterator[Pixels]:
+    """Yield the pixels (rows, W) at each place of the windows of those in these rows of a plane."""
+    width = pixels.shape[1]
+    for plane in _windows(index):
+        channel = CHANNELS[plane]
+        for y in range(-ABOVE, 1):
+            at = rows + y
+            line = np.pad(decoded[at.clip(0), :, channel], ((0, 0), (BESIDE, BESIDE)), "edge")
+            guess = line[:, BESIDE:-BESIDE].copy()
+            line[at >= 0, BESIDE:-BESIDE] = pixels[at[at >= 0], :, channel]
+            for x in (x for row, x in WINDOW if row == y):
+                itself = plane == index and (y, x) == (0, 0)
+                yield guess if itself else line[:, BESIDE + x : BESIDE + x + width]
+
+
+def _learnt(pixels: Pixels, decoded: Pixels, index: int) -> npt.NDArray[np.int8]:
+    """Return the weights (planes, 11) that foretell a plane best: least absolute errors, reweighted."""
+    height, width = pixels.shape[:2]
+    rows = np.arange(0, height, -(-height * width // SAMPLES))
+    near = np.array([view.ravel() for view in _near(pixels, decoded, index, rows)], np.float64)
+    near = near.reshape(-1, len(WINDOW), near.shape[1])
+    left = near[0, LEFT]
+    known = np.delete(near - near[:, LEFT : LEFT + 1], LEFT, 1).reshape(-1, left.size)
+    wanted = pixels[rows, :, CHANNELS[index]].ravel() - left
+    trust = np.ones(left.size)
+    for _ in range(ROUNDS):
+        trusted = known * trust
+        square = trusted @ known.T + 0.01 * np.eye(len(known))
+        weights = np.linalg.solve(square, trusted @ wanted)
+        failed = np.abs(wanted - weights @ known)
+        around = np.pad(failed.reshape(-1, width), ((0, 0), (2, 2)), "edge")
+        beside = around[:, :-4] + around[:, 1:-3] + around[:, 3:-1] + around[:, 4:]
+        trust = 1 / (np.maximum(failed, 0.25) * (beside.ravel() + 2))
+    return _rounded(weights * UNIT, square).reshape(-1, WEIGHTS)
+
+
+def _rounded(weights: Floats, square: Floats) -> npt.NDArray[np.int8]:
+    """Return whole weights, one after the other: those still to come make up for what rounding changes."""
+    weights = weights.copy()
+    for at in range(weights.size):
+        exact, rest = weights[at], slice(at + 1, None)
+        weights[at] = np.rint(exact).clip(-128, 127)
+        weights[rest] += np.linalg.solve(square[rest, rest], square[rest, at]) * (exact - weights[at])
+    return weights.astype(np.int8)
+
+
+@cache
+def _bits() -> Floats:
+    """Return what each symbol costs in each table, but for a constant: (64, 256)."""
+    bits: Floats = -np.log2(np.array([frequencies(index) for index in range(TABLES)]))
+    return bits

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from unittest import mock
 from zlib import crc32
 
 import numpy as np
@@ -103,11 +104,16 @@ class Maker:
         words = self.words(width, height, payloads, order=order, **options)
         return payloads | {ENHANCEMENT: self.head(order) + words}
 
-    def exact(self, width, height, payloads, noise):
-        """Return payloads with the residual to a picture that differs by up to `noise`, modulo 256."""
+    def exact(self, width, height, payloads, noise, weights=None):
+        """Return payloads with the residual to a picture that differs by up to `noise`, modulo 256.
+
+        `weights` gives the weights of its windows, else they are learnt from the picture.
+        """
         decoded = facecodec.decode(self.write(width, height, payloads)).pixels
         pixels = (decoded + self.rng.integers(-noise, noise + 1, decoded.shape)).astype(np.uint8)
-        return payloads | {RESIDUAL: residual.encode_exact(pixels, decoded)}
+        learnt = residual._learnt if weights is None else lambda *args: weights[residual._own(args[-1])]
+        with mock.patch.object(residual, "_learnt", learnt):
+            return payloads | {RESIDUAL: residual.encode_exact(pixels, decoded)}
 
 
 def raw(table, faces, rest=b"", start=None):
@@ -279,6 +285,9 @@ def valid():
         "differences of all sizes",
         make.write(33, 20, make.exact(33, 20, make.payloads(), 128)),
     )
+    for name, pattern in {"low": [-128], "high": [127], "mixed": [127, -128, 5, 0]}.items():
+        wild = make.exact(25, 20, make.payloads(), 128, np.resize(np.array(pattern, np.int8), (6, 11)))
+        yield f"residual-weights-{name}", f"weights of {pattern}", make.write(25, 20, wild)
     yield "residual-1x1", "a residual of one pixel", make.write(1, 1, make.exact(1, 1, make.payloads(), 3))
 
     optional = base_payloads | {64: b"", 100: b"what this is\nis not known", 127: bytes(200)}
@@ -448,7 +457,7 @@ def invalid():
             f"residual-{name}",
             f"Residual: {about}",
             corrupt,
-            written(appearance=appearance, enhancement=enhanced, residual=exact[:74] + change(exact[74:])),
+            written(appearance=appearance, enhancement=enhanced, residual=exact[:114] + change(exact[114:])),
         )
     yield "appearance-short", "Appearance_Codes: a Word too few", corrupt, written(appearance=appearance[:-4])
     numbers = {
@@ -504,13 +513,11 @@ def invalid():
         yield f"enhancement-{name}", f"Refinements: {about}", corrupt, written(**refined, enhancement=body)
 
     refined["enhancement"] = enhanced
-    yield "residual-side-cut", "a Residual of 73 bytes", corrupt, written(**refined, residual=exact[:73])
+    yield "residual-side-cut", "a Residual of 113 bytes", corrupt, written(**refined, residual=exact[:113])
     for offset, value, about in (
-        (0, 5, "red-share"),
-        (1, 5, "blue-share"),
-        (2, 28, "green-table"),
-        (10, 255, "red-table"),
-        (73, 28, "blue-table"),
+        (66, 64, "green-table"),
+        (82, 255, "red-table"),
+        (113, 64, "blue-table"),
     ):
         side = exact[:offset] + bytes([value]) + exact[offset + 1 :]
         yield (

@@ -12,6 +12,7 @@ import struct
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -436,37 +437,63 @@ def refine(stream, scale, delay, tensors):
 # Exact residual
 
 
+WINDOW = [
+    (-2, -2),
+    (-2, -1),
+    (-2, 0),
+    (-2, 1),
+    (-2, 2),
+    (-1, -2),
+    (-1, -1),
+    (-1, 0),
+    (-1, 1),
+    (0, -2),
+    (0, 0),
+]
+
+
 def add_residual(payload, picture):
-    require(len(payload) >= 74 and (len(payload) - 74) % 4 == 0)
-    require(max(payload[:2]) <= 4 and max(payload[2:74]) <= 27)
-    height, width = picture.shape[:2]
-    sums = np.pad(picture.astype(int).sum(2), 1, "edge")
-    change = abs(sums[1:-1, 2:] - sums[1:-1, :-2]) + abs(sums[2:, 1:-1] - sums[:-2, 1:-1])
-    activity = sum(change.ravel() >= threshold for threshold in (6, 12, 21, 33, 51, 81, 135))
-    stream = Stream(payload[74:])
-
-    def differences(context, tables):
-        result = np.zeros(height * width, int)
-        for value, table in enumerate(tables):
-            c = difference_table(table)
-            for pixel in np.flatnonzero(context == value):
-                result[pixel] = stream.symbol(c) - 128
-        return result
-
-    green = differences(activity, payload[2:10])
-    context = 4 * activity + sum(abs(green) >= threshold for threshold in (1, 2, 4))
-    red = differences(context, payload[10:42]) + (green * payload[0] >> 2)
-    blue = differences(context, payload[42:74]) + (green * payload[1] >> 2)
+    require(len(payload) >= 114 and (len(payload) - 114) % 4 == 0)
+    require(max(payload[66:114]) <= 63)
+    weights = np.frombuffer(payload[:66], np.int8).astype(int)
+    stream, padded = Stream(payload[114:]), np.pad(picture.astype(int), [(2, 2), (2, 2), (0, 0)], "edge")
+    for colours, start in (([1], 0), ([0, 1], 11), ([2, 1, 0], 33)):
+        w = weights[start : start + 11 * len(colours)].reshape(-1, 11)
+        tables = payload[66 + 16 * (len(colours) - 1) :][:16]
+        read_colour(stream, padded, colours, w, [failure_table(t) for t in tables])
     require(not stream.words and stream.s == 0)
-    added = np.stack([red, green, blue], 1).reshape(picture.shape)
-    return ((picture + added) % 256).astype(np.uint8)
+    return padded[2:-2, 2:-2].astype(np.uint8)
 
 
-def difference_table(t):
-    w = [2**40]
-    for _ in range(128):
-        w.append(w[-1] * (t + 4) // 32)
-    total = sum(w[abs(d)] for d in range(-128, 128))
-    f = [1 + w[abs(d)] * 65280 // total for d in range(-128, 128)]
+def read_colour(stream, padded, colours, weights, tables):
+    """Read the first colour of a padded picture, given the ones behind it."""
+    height, width = padded.shape[0] - 4, padded.shape[1] - 4
+    failed = np.zeros(padded.shape[:2], int)
+
+    def context(r, c):
+        around = 2 * failed[r, c - 1] + 2 * failed[r - 1, c] + failed[r - 1, c - 1]
+        around += failed[r - 1, c + 1] + failed[r, c - 2] + failed[r - 2, c]
+        thresholds = (1, 3, 5, 8, 12, 17, 24, 32, 43, 58, 76, 100, 135, 200, 350)
+        return bisect_right(thresholds, around)
+
+    for front in range(width + 2 * height - 2):
+        pixels = [(2 + r, 2 + front - 2 * r) for r in range(height) if 0 <= front - 2 * r < width]
+        for r, c in sorted(pixels, key=lambda pixel: (context(*pixel), pixel)):
+            total = 64 * padded[r, c - 1, colours[0]] + 32
+            for colour, w in zip(colours, weights, strict=True):
+                window = [padded[r + y, c + x, colour] - padded[r, c - 1, colour] for y, x in WINDOW]
+                total += w @ window
+            predicted = min(max(total >> 6, 0), 255)
+            exact = (predicted + stream.symbol(tables[context(r, c)]) - 128) % 256
+            padded[r, c, colours[0]], failed[r, c] = exact, abs(exact - predicted)
+
+
+@cache
+def failure_table(t):
+    power, s = 2 + 2 * (t // 32), 6
+    for _ in range(t % 32):
+        s += 7 * s // 16
+    w = [2**96 // (s + 64 * d * d) ** power for d in range(-128, 128)]
+    f = [1 + weight * 65280 // sum(w) for weight in w]
     f[128] += 2**16 - sum(f)
     return cumulative(f)

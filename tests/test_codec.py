@@ -273,7 +273,7 @@ def test_hostile_bytes_after_the_magic_raise_errors_of_ours_only(data, version):
     appearance=st.none() | st.binary(max_size=80),
     known=st.booleans(),
     enhanced=st.none() | st.binary(max_size=400),
-    residual=st.none() | st.binary(max_size=60).map(lambda tail: bytes(74) + tail) | st.binary(max_size=90),
+    residual=st.none() | st.binary(max_size=60).map(lambda tail: bytes(114) + tail) | st.binary(max_size=130),
     optional=st.none() | st.binary(max_size=9),
     cut=st.integers(0, 60),
 )
@@ -302,7 +302,7 @@ def test_hostile_enhancements_and_residuals_raise_errors_of_ours_only(file, word
     texture = weights.load(weights.newest("texture")).id[: enhancement.ID_BYTES]
     for payload in (words, b"\1" + words[1:]):
         data = rewritten(
-            file, ENHANCEMENT=texture + bytes([words[-1] % 2]) + payload, RESIDUAL=bytes(74) + words
+            file, ENHANCEMENT=texture + bytes([words[-1] % 2]) + payload, RESIDUAL=bytes(114) + words
         )
         width, height = (side.to_bytes(2, "little") for side in sides)
         moved = bytearray(data[:4] + width + height + data[8:])

@@ -272,6 +272,15 @@ def test_either_tune_ends_in_the_same_picture(full):
     assert np.array_equal(facecodec.decode(exact).pixels, portrait(64))
 
 
+def test_a_lossless_file_begins_as_one_of_less_quality():
+    files = [
+        facecodec.encode(portrait(64), aligned=True, **goal)
+        for goal in ({"lossless": True}, {"quality": encoder.LOSSLESS_QUALITY})
+    ]
+    streams = [container.parse(data).find(SectionType.ENHANCEMENT).payload for data in files]
+    assert streams[0] == streams[1]
+
+
 def test_without_a_face_either_tune_sends_the_same():
     files = [facecodec.encode(waves(64, 64), no_face="encode", tune=t) for t in ("fidelity", "recognition")]
     streams = [container.parse(data).find(SectionType.ENHANCEMENT).payload[4:] for data in files]

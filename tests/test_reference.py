@@ -104,7 +104,7 @@ def test_any_bytes_as_a_payload_with_a_right_check(seed, name, payload, after):
     """Hostile content: no Check protects a decoder from a file that was made to be wrong."""
     make, payloads = payloads_of_all_types(seed)
     section_type = SectionType[name.upper()]
-    kept = {"faces": 2, "enhancement": 8, "residual": 74}.get(name, 0)
+    kept = {"faces": 2, "enhancement": 8, "residual": 114}.get(name, 0)
     data = make.write(20, 25, payloads | {section_type: payloads[section_type][:kept] * after + payload})
     assert package(data) == reference(data)
 

@@ -106,8 +106,8 @@ LIMITS = {
     "rank of an inner node": (0, entropy.LEAF - 1),
     "delay of a block": (0, entropy.LEAF - 1),
     "value of a node, in 1/8 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
-    "share of green in red and blue, in quarters": (0, residual.SHARES - 1),
-    "index of a Table of differences": (0, residual.TABLES - 1),
+    "weight of a pixel in a prediction, in 1/64": (np.iinfo(np.int8).min, np.iinfo(np.int8).max),
+    "index of a Table of failures": (0, residual.TABLES - 1),
 }
 
 
@@ -212,20 +212,25 @@ def test_the_other_payloads():
     at = offsets(table("Enhancement layer", column="Offset"))
     assert at == {"Texture_Id": 0, "Order": enhancement.ID_BYTES, "Refinements": enhancement.HEAD_BYTES}
     rows = table("Exact residual", column="Offset")
-    sizes = [1, 1, residual.GREEN_CONTEXTS, *[residual.OTHER_CONTEXTS] * 2]
+    sizes = [*(planes * residual.WEIGHTS for planes in (1, 2, 3)), *[residual.CONTEXTS] * 3]
     assert [number(row["Size"]) for row in rows[:-1]] == sizes
     for row, following in pairwise(rows):
         assert number(row["Offset"]) + number(row["Size"]) == number(following["Offset"])
     assert number(rows[-1]["Offset"]) == residual.SIDE_BYTES
-    limits = {name(row["Field"]): re.search(r"0 \.\. (\d+)", row["Value"]) for row in rows[:-1]}
-    assert {int(limit[1]) for field, limit in limits.items() if "Share" in field} == {residual.SHARES - 1}
-    assert {int(limit[1]) for field, limit in limits.items() if "Table" in field} == {residual.TABLES - 1}
+    limits = [re.search(r"0 \.\. (\d+)", row["Value"]) for row in rows if "Tables" in row["Field"]]
+    assert [int(limit[1]) for limit in limits] == [residual.TABLES - 1] * 3
 
 
-def test_the_thresholds_of_the_residual():
-    rows = table("Exact residual", "Contexts", column="Thresholds of")
-    stated = {name(row["Thresholds of"]): numbers(row[""]) for row in rows}
-    assert stated == {"change": (3 * residual.ACTIVITIES).tolist(), "|g|": residual.GREENS.tolist()}
+def test_the_windows_and_thresholds_of_the_residual():
+    rows = table("Exact residual", "Windows", column="Row")
+    stated = [
+        (y, int(x))
+        for y, row in zip((-2, -1, 0), rows, strict=True)
+        for x in numbers(row["Columns of the window"])
+    ]
+    assert stated == residual.WINDOW
+    (row,) = table("Exact residual", "Failures", column="Thresholds of")
+    assert numbers(row[""]) == residual.THRESHOLDS.tolist()
 
 
 # Weights files
