@@ -30,11 +30,14 @@ TEMPLATE = np.array(
 )
 """Left eye, right eye, nose tip, mouth corners (as seen) in the 112x112 ArcFace frame."""
 
+CELL = 32
+"""The network looks at whole cells of so many pixels a side."""
+
 LARGEST_SIDE = 640
 SMALLEST_SIDE = 128
 """Pictures are reduced or enlarged until their long side is within these before faces are searched."""
 
-MOST_PIXELS = 640 * 480
+MOST_PIXELS = 512 * 512
 """Pictures are reduced to as many pixels, too: what a search costs at most does not hang on their shape."""
 
 LEAST_CANDIDATE, LEAST_SCORE = 0.4, 0.6
@@ -108,13 +111,14 @@ def _searched(network: Detector, pixels: Pixels) -> tuple[list[Face], float]:
     from .networks.detector import predict
 
     height, width = pixels.shape[:2]
-    longest = max(height, width)
-    within_sides = min(max(longest, SMALLEST_SIDE), LARGEST_SIDE) / longest
-    scale = min(within_sides, float(np.sqrt(MOST_PIXELS / (height * width))))
+    longest, shortest = max(height, width), min(height, width)
+    most = CELL * int(np.sqrt(MOST_PIXELS * longest / shortest) / CELL)
+    scale = min(max(longest, SMALLEST_SIDE), LARGEST_SIDE, most) / longest
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     filtering = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(pixels, size, interpolation=filtering) if scale != 1 else pixels
-    framed = np.full((1, -(-size[1] // 32) * 32, -(-size[0] // 32) * 32, 3), 127, np.uint8)
+    rows, columns = (-(-side // CELL) * CELL for side in reversed(size))
+    framed = np.full((1, rows, columns, 3), 127, np.uint8)
     framed[0, : size[1], : size[0]] = resized
     scores, boxes, landmarks = (a[0].astype(np.float64) for a in predict(network, framed))
     steps = np.array([width / size[0], height / size[1]])
