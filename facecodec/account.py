@@ -79,7 +79,7 @@ def _layout(section_type: int, flags: int, count: int, length: int) -> list[tupl
         return [
             ("enhancement check", check),
             ("enhancement model", enhancement.ID_BYTES),
-            ("enhancement order", enhancement.HEAD_BYTES - enhancement.ID_BYTES),
+            ("enhancement order", min(1, length - check - enhancement.ID_BYTES)),
             ("enhancement", length - check - enhancement.HEAD_BYTES),
         ]
     if section_type == SectionType.RESIDUAL:

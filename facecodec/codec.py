@@ -167,18 +167,18 @@ def compare(a: bytes, b: bytes) -> Comparison:
 
 
 def fitted(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
-    """Return the file with as many words of its enhancement as fit, None if not even its head does."""
+    """Return the file with as many words of its enhancement as fit, None if not even its model id does."""
     enhanced = payloads[SectionType.ENHANCEMENT]
 
     def cut(size: int) -> bytes:
-        return written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[: enhancement.HEAD_BYTES + size]})
+        return written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[:size]})
 
-    size = min(len(enhanced) - enhancement.HEAD_BYTES, max_bytes - len(cut(0))) // WORD * WORD
-    while size >= 0:
+    head = enhancement.HEAD_BYTES
+    words = min(len(enhanced) - head, max_bytes - len(cut(head))) // WORD * WORD
+    for size in (*range(head + words, head - 1, -WORD), enhancement.ID_BYTES):
         short = cut(size)
         if len(short) <= max_bytes:
             return short
-        size -= WORD
     return None
 
 
@@ -243,18 +243,19 @@ def _usable(file: Container) -> dict[int, Section]:
 
 
 def _begun(section: Section) -> bool:
-    """Tell whether a cut section is of use: the model and the order of an enhancement are known."""
-    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= enhancement.HEAD_BYTES
+    """Tell whether a cut section is of use: the model of an enhancement is known."""
+    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= enhancement.ID_BYTES
 
 
 def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convolve: Conv2d) -> Pixels:
-    head, words = payload[: enhancement.HEAD_BYTES], payload[enhancement.HEAD_BYTES :]
-    if len(head) < enhancement.HEAD_BYTES:
-        raise CorruptError("the enhancement section has no model id or no order")
-    model = enhancement.load(weights.named("texture", head[: enhancement.ID_BYTES]))
-    if head[-1] not in {*enhancement.Order}:
-        raise UnsupportedError(f"an enhancement of order {head[-1]} is not known")
-    delay = delays(enhancement.Order(head[-1]), faces, model, prediction)
+    identifier, words = payload[: enhancement.ID_BYTES], payload[enhancement.HEAD_BYTES :]
+    if len(identifier) < enhancement.ID_BYTES:
+        raise CorruptError("the enhancement section has no model id")
+    model = enhancement.load(weights.named("texture", identifier))
+    order = payload[enhancement.ID_BYTES] if len(payload) > enhancement.ID_BYTES else enhancement.Order.ALIKE
+    if order not in {*enhancement.Order}:
+        raise UnsupportedError(f"an enhancement of order {order} is not known")
+    delay = delays(enhancement.Order(order), faces, model, prediction)
     return enhancement.decode(words, prediction, delay, model, convolve)
 
 

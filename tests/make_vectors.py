@@ -259,6 +259,11 @@ def valid():
             f"a stream that was encoded up to rank {rank} only",
             make.write(40, 30, base_payloads | {ENHANCEMENT: make.head() + words}),
         )
+    yield (
+        "enhancement-no-order",
+        "a section that ends with Texture_Id",
+        make.write(40, 30, base_payloads | {ENHANCEMENT: small[ENHANCEMENT][:3]}),
+    )
     for size in (0, 4, 8, 12, 24):
         shorter = small[ENHANCEMENT][: 4 + size]
         yield (
@@ -486,12 +491,6 @@ def invalid():
         )
     refined = {"appearance": appearance}
     yield "texture-id-cut", "an Enhancement of 2 bytes", corrupt, written(**refined, enhancement=enhanced[:2])
-    yield (
-        "texture-order-cut",
-        "an Enhancement of 3 bytes",
-        corrupt,
-        written(**refined, enhancement=enhanced[:3]),
-    )
     for order in (2, 255):
         body = enhanced[:3] + bytes([order]) + enhanced[4:]
         yield f"texture-order-{order}", f"an Order of {order}", unknown, written(**refined, enhancement=body)

@@ -64,8 +64,8 @@ def decode(data, weights):
     previews = [preview(np.concatenate(codes), tensors) for codes in zip(identity, appearance, strict=True)]
     result.prediction = result.picture = place(previews, geometries, width, height)
     if 3 in sections:
-        require(len(sections[3]) >= 4)
-        tensors, order = read_weights(weights, sections[3][:3]), sections[3][3]
+        require(len(sections[3]) >= 3)
+        tensors, order = read_weights(weights, sections[3][:3]), max(sections[3][3:4], default=0)
         require(order in (0, 1), "UnsupportedError")
         delay = block_delays(tensors["regions"] * order, geometries, width, height)
         result.picture = enhance(sections[3][4:], result.picture, tensors, delay)
@@ -103,7 +103,7 @@ def read_container(data):
         cut, sound = len(body) < length, crc32(covered) == int.from_bytes(check, "little")
         require(section_type > 1 or not cut, "TruncatedError")
         require(section_type > 1 or sound)
-        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 4)):
+        if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 3)):
             sections[section_type] = payload
         complete = complete and sound and not cut
     require(len(data) <= at)

@@ -232,6 +232,17 @@ def test_max_bytes_below_the_base_layer_leaves_some_of_its_appearance(full):
         facecodec.encode(portrait(64), aligned=True, max_bytes=len(features) - 1)
 
 
+def test_max_bytes_beyond_the_base_layer_leaves_eight_bytes_at_most(full):
+    base = facecodec.strip(full, "base")
+    for size in range(len(base), len(base) + 40):
+        for data in (
+            facecodec.truncate(full, size),
+            facecodec.encode(portrait(64), aligned=True, max_bytes=size),
+        ):
+            assert size - 8 <= len(data) <= size
+            assert facecodec.verify(data) == ()
+
+
 def test_max_bytes_beyond_the_stream_gives_all_of_it(full):
     assert facecodec.encode(portrait(64), aligned=True, max_bytes=10**9) == full
 
