@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import base_layer, codec, enhancement, rans, residual, weights
+from . import base_layer, codec, enhancement, rans, residual_fit, weights
 from .container import Container, SectionType
-from .entropy import CODE_GROUP, LEAF, code_groups
+from .entropy import CODE_GROUP, code_groups
 from .errors import FscError, ImageError, NoFaceError
 from .geometry import Geometry
 
@@ -26,8 +26,7 @@ APPEARANCE_BYTES = 60
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
-LAST_TURN = LEAF - 1
-LOSSLESS_QUALITY = 40
+LOSSLESS_QUALITY = 50
 """The quality at which a lossless file leaves the rest to its exact residual, which is better at it."""
 
 
@@ -41,26 +40,19 @@ class _Latents:
     delay: npt.NDArray[np.uint8]
     model: enhancement.TextureModel
 
-    @property
-    def turns(self) -> list[int]:
-        """The turns of the stream, rising."""
-        return self.model.trees.turns(self.delay)
-
-    def turn(self, quality: int) -> int:
-        """Return the last turn of a stream of a quality, 0..100."""
-        return round(quality / 100 * self.turns[-1])
-
-    def stop(self, last_turn: int) -> None:
-        """Leave out all refinements after a turn."""
-        self.model.trees.climb(self.known.scale.ravel(), self.delay.ravel(), self.leaf.reshape(-1), last_turn)
+    def stop(self, quality: int) -> None:
+        """Leave out all refinements beyond a quality, 0..100."""
+        trees = self.model.trees
+        last_turn = round(quality / 100 * trees.turns(self.delay)[-1])
+        trees.climb(self.known.scale.ravel(), self.delay.ravel(), self.leaf.reshape(-1), last_turn)
 
     def settled(self) -> npt.NDArray[np.int16]:
         """Return what the latents are when all refinements that are left are known; the prior is spent."""
         return enhancement.settled(self.known, self.leaf, self.model, out=self.known.mean)
 
-    def words(self, last_turn: int = LAST_TURN) -> bytes:
-        """Return the stream of all refinements up to a turn; the leaves are spent."""
-        return enhancement.encode(self.hyper, self.leaf, self.known.scale, self.delay, self.model, last_turn)
+    def words(self) -> bytes:
+        """Return the stream of all refinements that are left; the leaves are spent."""
+        return enhancement.encode(self.hyper, self.leaf, self.known.scale, self.delay, self.model)
 
     def decoded(self, words: bytes, prediction: Pixels) -> Pixels:
         """Return the picture that the words make of its prediction."""
@@ -137,18 +129,19 @@ def encode(
 
         words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
     elif lossless:
-        latents.stop(latents.turn(LOSSLESS_QUALITY))
+        latents.stop(LOSSLESS_QUALITY)
         settled, words = latents.settled(), latents.words()
         del latents  # several bytes a pixel
         picture = predicted()
         enhancement.synthesise(settled, picture, texture)
         del settled
-        payloads[SectionType.RESIDUAL] = residual.encode_exact(pixels, picture)
+        payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(pixels, picture)
         del picture
     elif max_bytes is not None:
         words = latents.words()
     else:
-        words = latents.words(latents.turn(quality))
+        latents.stop(quality)
+        words = latents.words()
 
     payloads[SectionType.ENHANCEMENT] = texture.id[: enhancement.ID_BYTES] + bytes([order]) + words
     if max_bytes is not None:

@@ -250,15 +250,13 @@ def encode(
     scale: npt.NDArray[np.uint8],
     delay: npt.NDArray[np.uint8],
     model: TextureModel,
-    last_turn: int,
 ) -> bytes:
-    """Return the words of the hyper-latent (Z, h, w), -15..15, and of refinements of latents up to a turn.
+    """Return the words of the hyper-latent (Z, h, w), -15..15, and of the refinements of latents.
 
-    ``node`` (C, 4h, 4w) are the leaves of the latents, contiguous: all of them are led back to the root.
-    ``scale`` is that of the prior, and ``delay`` (4h, 4w) are the turns that each block is put off.
+    ``node`` (C, 4h, 4w), contiguous, is where each of them ends, as a walk may leave them: all are led back to
+    the root.  ``scale`` is that of the prior, and ``delay`` (4h, 4w) the turns that each block is put off.
     """
     trees, place = model.trees, (scale.ravel(), delay.ravel(), node.reshape(-1))
-    trees.climb(*place, last_turn)
 
     def groups() -> Iterator[Group]:
         for trits, states in trees.retrace(*place):

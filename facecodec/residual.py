@@ -9,7 +9,7 @@ Frozen: bitstream_spec.md, "Exact residual".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -22,7 +22,6 @@ from .rans import Decoder, Group, Table, encode_reverse
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 
 CHANNELS = (1, 0, 2)
 """The colours in the order of the stream: green, red, blue."""
@@ -44,9 +43,6 @@ ABOVE = BESIDE = 2
 """Rows above and columns on each side of a picture that the windows of its pixels reach."""
 SLICE = 1 << 17
 """Samples at work at once; bounds memory, and changes nothing else."""
-SAMPLES = 1 << 16
-"""Pixels, about, from which an encoder learns the weights."""
-ROUNDS = 6
 
 
 def frequencies(index: int) -> Integers:
@@ -131,7 +127,7 @@ def decode(payload: bytes, decoded: Pixels) -> Pixels:
     height, width = decoded.shape[:2]
     planes = np.stack([_padded(decoded[:, :, channel]) for channel in CHANNELS])
     steps = np.array([y * _pitch(width) + x for y, x in WINDOW])
-    near = np.array([y * _pitch(width) + x for y, x in FAILURES])[:, None]
+    around = np.array([y * _pitch(width) + x for y, x in FAILURES])[:, None]
     share = np.array([*FAILURES.values()], np.int16)
     flat, size = planes.reshape(-1), planes[0].size
     for index, choices in enumerate(tables):
@@ -141,7 +137,7 @@ def decode(payload: bytes, decoded: Pixels) -> Pixels:
         for front in _fronts(height, width):
             place = _places(front, height, width)
             predicted = _predicted(_weighted(whole, flat.take(windows + place)))
-            contexts = _contexts()[_weighted(share, failures.take(near + place))]
+            contexts = _contexts()[_weighted(share, failures.take(around + place))]
             symbols = np.empty(place.size, np.int16)
             for context, chosen in _by_context(contexts):
                 symbols[chosen] = decoder.take(chosen.size, choices[context])
@@ -168,15 +164,23 @@ def _padded(plane: Pixels) -> Pixels:
     return np.pad(plane, ((ABOVE, 0), (BESIDE, BESIDE)), "edge")
 
 
-def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
-    """Return the payload of the Residual section that turns ``decoded`` into ``pixels``, uint8 (H, W, 3)."""
+def encode(
+    pixels: Pixels,
+    decoded: Pixels,
+    weights: npt.NDArray[np.int8],
+    choose: Callable[[Integers], Sequence[int]],
+) -> bytes:
+    """Return the payload of the Residual section that turns ``decoded`` into ``pixels``, uint8 (H, W, 3).
+
+    ``weights`` (6, 11) are those of the windows.  ``choose`` returns 16 tables, one a context of a plane,
+    0..63, of how often each failure -128..127 is met in each: counts (16, 256).
+    """
     height, width = pixels.shape[:2]
-    weights = [_learnt(pixels, decoded, index) for index in range(3)]
-    choices: dict[int, list[int]] = {}
+    choices: dict[int, Sequence[int]] = {}
 
     def backwards(index: int) -> Iterator[Group]:
-        symbols, contexts, counts = _coded(pixels, decoded, index, weights[index])
-        choices[index] = [int(np.argmin(_bits() @ count)) for count in counts]
+        symbols, contexts, counts = _coded(pixels, decoded, index, weights[_own(index)])
+        choices[index] = choose(counts)
         tables = [_tables()[choice] for choice in choices[index]]
         for front in reversed(_fronts(height, width)):
             place = _places(front, height, width)
@@ -185,8 +189,7 @@ def encode_exact(pixels: Pixels, decoded: Pixels) -> bytes:
                 yield group[chosen], tables[context]
 
     words = encode_reverse(chain.from_iterable(map(backwards, reversed(range(3)))))
-    side = b"".join(part.tobytes() for part in weights)
-    return side + bytes([*choices[0], *choices[1], *choices[2]]) + words
+    return weights.tobytes() + bytes([*choices[0], *choices[1], *choices[2]]) + words
 
 
 def _coded(pixels: Pixels, decoded: Pixels, index: int, weights: Integers) -> tuple[Pixels, Pixels, Integers]:
@@ -200,9 +203,9 @@ def _coded(pixels: Pixels, decoded: Pixels, index: int, weights: Integers) -> tu
     for top in range(0, height, rows):
         strip = np.arange(top, min(height, top + rows))
         sums = np.zeros((strip.size, width), np.int32)
-        for weight, near in zip(whole, _near(pixels, decoded, index, strip), strict=True):
+        for weight, values in zip(whole, near(pixels, decoded, index, strip), strict=True):
             if weight:
-                sums += np.multiply(near, weight, dtype=np.int32)
+                sums += np.multiply(values, weight, dtype=np.int32)
         failed = pixels[strip, :, CHANNELS[index]] - _predicted(sums)
         inner = slice(ABOVE + top, ABOVE + top + strip.size), slice(BESIDE, BESIDE + width)
         failures[inner] = np.abs(failed)
@@ -217,7 +220,7 @@ def _coded(pixels: Pixels, decoded: Pixels, index: int, weights: Integers) -> tu
     return symbols, contexts, counts.reshape(CONTEXTS, 256)
 
 
-def _near(pixels: Pixels, decoded: Pixels, index: int, rows: Integers) -> Iterator[Pixels]:
+def near(pixels: Pixels, decoded: Pixels, index: int, rows: Integers) -> Iterator[Pixels]:
     """Yield the pixels (rows, W) at each place of the windows of those in these rows of a plane."""
     width = pixels.shape[1]
     for plane in _windows(index):
@@ -230,41 +233,3 @@ def _near(pixels: Pixels, decoded: Pixels, index: int, rows: Integers) -> Iterat
             for x in (x for row, x in WINDOW if row == y):
                 itself = plane == index and (y, x) == (0, 0)
                 yield guess if itself else line[:, BESIDE + x : BESIDE + x + width]
-
-
-def _learnt(pixels: Pixels, decoded: Pixels, index: int) -> npt.NDArray[np.int8]:
-    """Return the weights (planes, 11) that foretell a plane best: least absolute errors, reweighted."""
-    height, width = pixels.shape[:2]
-    rows = np.arange(0, height, -(-height * width // SAMPLES))
-    near = np.array([view.ravel() for view in _near(pixels, decoded, index, rows)], np.float64)
-    near = near.reshape(-1, len(WINDOW), near.shape[1])
-    left = near[0, LEFT]
-    known = np.delete(near - near[:, LEFT : LEFT + 1], LEFT, 1).reshape(-1, left.size)
-    wanted = pixels[rows, :, CHANNELS[index]].ravel() - left
-    trust = np.ones(left.size)
-    for _ in range(ROUNDS):
-        trusted = known * trust
-        square = trusted @ known.T + 0.01 * np.eye(len(known))
-        weights = np.linalg.solve(square, trusted @ wanted)
-        failed = np.abs(wanted - weights @ known)
-        around = np.pad(failed.reshape(-1, width), ((0, 0), (2, 2)), "edge")
-        beside = around[:, :-4] + around[:, 1:-3] + around[:, 3:-1] + around[:, 4:]
-        trust = 1 / (np.maximum(failed, 0.25) * (beside.ravel() + 2))
-    return _rounded(weights * UNIT, square).reshape(-1, WEIGHTS)
-
-
-def _rounded(weights: Floats, square: Floats) -> npt.NDArray[np.int8]:
-    """Return whole weights, one after the other: those still to come make up for what rounding changes."""
-    weights = weights.copy()
-    for at in range(weights.size):
-        exact, rest = weights[at], slice(at + 1, None)
-        weights[at] = np.rint(exact).clip(-128, 127)
-        weights[rest] += np.linalg.solve(square[rest, rest], square[rest, at]) * (exact - weights[at])
-    return weights.astype(np.int8)
-
-
-@cache
-def _bits() -> Floats:
-    """Return what each symbol costs in each table, but for a constant: (64, 256)."""
-    bits: Floats = -np.log2(np.array([frequencies(index) for index in range(TABLES)]))
-    return bits

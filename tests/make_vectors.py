@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from unittest import mock
 from zlib import crc32
 
 import numpy as np
@@ -18,7 +17,7 @@ import small_weights
 from safetensors.numpy import save
 
 import facecodec
-from facecodec import base_layer, codec, container, enhancement, residual, weights
+from facecodec import base_layer, codec, container, enhancement, residual, residual_fit, weights
 from facecodec.container import SectionType
 from facecodec.errors import FscError
 from facecodec.geometry import Geometry
@@ -92,7 +91,8 @@ class Maker:
         faces = base_layer.decode_faces(payloads[FACES], self.base)
         delay = codec.delays(enhancement.Order(order), faces, self.texture, prediction)
         leaf = self.texture.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
-        return enhancement.encode(hyper, leaf, known.scale, delay, self.texture, last_turn)
+        self.texture.trees.climb(known.scale.ravel(), delay.ravel(), leaf.reshape(-1), last_turn)
+        return enhancement.encode(hyper, leaf, known.scale, delay, self.texture)
 
     def head(self, order=0):
         """Return the first bytes of an enhancement."""
@@ -111,9 +111,11 @@ class Maker:
         """
         decoded = facecodec.decode(self.write(width, height, payloads)).pixels
         pixels = (decoded + self.rng.integers(-noise, noise + 1, decoded.shape)).astype(np.uint8)
-        learnt = residual._learnt if weights is None else lambda *args: weights[residual._own(args[-1])]
-        with mock.patch.object(residual, "_learnt", learnt):
-            return payloads | {RESIDUAL: residual.encode_exact(pixels, decoded)}
+        if weights is None:
+            payload = residual_fit.encode_exact(pixels, decoded)
+        else:
+            payload = residual.encode(pixels, decoded, weights, residual_fit.cheapest)
+        return payloads | {RESIDUAL: payload}
 
 
 def raw(table, faces, rest=b"", start=None):

@@ -21,7 +21,7 @@ ROWS = (
     ("entropy", "weights"),
     ("faces",),
     ("base_layer", "enhancement", "residual"),
-    ("account", "codec"),
+    ("account", "codec", "residual_fit"),
     ("encoder",),
     ("evaluation",),
     ("training",),

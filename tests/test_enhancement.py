@@ -60,7 +60,8 @@ def everything(model, prediction, seed=0, convolve=enhancement.conv2d):
 def encode(hyper, latent, known, delay, model, last_turn):
     """Return the stream of latents up to a turn."""
     leaf = model.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
-    return enhancement.encode(hyper, leaf, known.scale, delay, model, last_turn)
+    model.trees.climb(known.scale.ravel(), delay.ravel(), leaf.reshape(-1), last_turn)
+    return enhancement.encode(hyper, leaf, known.scale, delay, model)
 
 
 def digest(*arrays):

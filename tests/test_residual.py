@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import noise, portrait, waves
 
-from facecodec import residual
+from facecodec import residual, residual_fit
 from facecodec.errors import CorruptError
 from facecodec.rans import MAX_PRECISION
 from facecodec.residual import (
@@ -21,9 +21,10 @@ from facecodec.residual import (
     WEIGHTS,
     WINDOW,
     decode,
-    encode_exact,
+    encode,
     frequencies,
 )
+from facecodec.residual_fit import cheapest, encode_exact
 
 sides = st.integers(1, 70)
 WEIGHT_BYTES = SIDE_BYTES - 3 * CONTEXTS
@@ -51,9 +52,7 @@ def test_the_smallest_and_most_different_pictures_come_back(shape, levels):
 def test_any_weights_code_any_picture(side, seed):
     pixels, decoded = noise(9, 11, seed), waves(9, 11, seed)
     weights = np.frombuffer(side, np.int8).reshape(-1, WEIGHTS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(residual, "_learnt", lambda pixels, decoded, index: weights[residual._own(index)])
-        payload = encode_exact(pixels, decoded)
+    payload = encode(pixels, decoded, weights, cheapest)
     assert payload[:WEIGHT_BYTES] == side
     assert np.array_equal(decode(payload, decoded), pixels)
 
@@ -100,7 +99,7 @@ def test_the_weights_of_a_plane_are_found_again():
     pixels = decoded.astype(int)
     for column in range(1, 64):
         pixels[:, column, 1] = (pixels[:, column, 1] + 3 * pixels[:, column - 1, 1] + 2) // 4
-    weights = residual._learnt(pixels.astype(np.uint8), decoded, CHANNELS.index(1))
+    weights = residual_fit.learnt(pixels.astype(np.uint8), decoded, CHANNELS.index(1))
     assert np.abs(weights[0] - [*[0] * (WEIGHTS - 1), UNIT // 4]).max() <= 1
 
 
@@ -150,11 +149,9 @@ def test_later_tables_of_a_kind_are_flatter(first):
 def test_each_context_takes_its_cheapest_table():
     pixels, decoded = waves(40, 40, 3), waves(40, 40, 3) // 2 + 60
     best = encode_exact(pixels, decoded)
+    weights = np.frombuffer(best[:WEIGHT_BYTES], np.int8).reshape(-1, WEIGHTS)
     for other in (0, 13, TABLES - 1):
-        with pytest.MonkeyPatch.context() as patch:
-            bits = np.ones((TABLES, 256)) - (np.arange(TABLES) == other)[:, None]
-            patch.setattr(residual, "_bits", lambda bits=bits: bits)
-            worse = encode_exact(pixels, decoded)
+        worse = encode(pixels, decoded, weights, lambda counts, other=other: [other] * len(counts))
         assert len(worse) > len(best)
         assert np.array_equal(decode(worse, decoded), pixels)
 
@@ -172,7 +169,7 @@ def test_weights_learnt_from_a_part_of_the_rows_serve_all_of_them(monkeypatch):
     pixels = portrait(128)
     decoded = pixels // 32 * 32
     payload = encode_exact(pixels, decoded)
-    monkeypatch.setattr(residual, "SAMPLES", 2000)
+    monkeypatch.setattr(residual_fit, "SAMPLES", 2000)
     fewer = encode_exact(pixels, decoded)
     assert np.array_equal(decode(fewer, decoded), pixels)
     assert len(payload) < len(fewer) < 1.05 * len(payload)

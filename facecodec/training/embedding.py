@@ -1,8 +1,9 @@
-"""Train the trunk's embedding by distillation: teacher and student see the same augmented faces.
+"""Train the trunk's embedding by distillation: teacher and student see the same faces, the student damaged.
 
-Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of augmented and blended views.  The
+Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of moved and blended views.  The
 student also learns the features that the teacher's last linear layer sees (FitNets, Romero et al., ICLR 2015,
-arXiv 1412.6550).  The teacher answers once a view; later epochs reuse its answers.
+arXiv 1412.6550).  The teacher answers once a view, and sees it as it is; the student sees it with new damage
+each time, which its embedding should ignore.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from facecodec.training import augment
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
 
-BATCH = 96
-VARIANTS = 12
+BATCH = 64
+VARIANTS = 4
 BLENDED = 0.35
-RATE = 1.5e-3
+DAMAGED = 0.6
+RATE = 1e-3
 RELATION_WEIGHT = 4.0
 FEATURES_WEIGHT = 1.0
 IDENTITY_STEP = 0.07
@@ -72,7 +74,7 @@ class _LastLinear(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Pool:
-    """Augmented 112x112 views with the teacher's answers, filled as they are first asked for."""
+    """Moved and blended 112x112 views with the teacher's answers, filled as they are first asked for."""
 
     def __init__(self, pictures: Pictures, teacher: Teacher, folder: Path) -> None:
         """Open or create the pool's files in ``folder``."""
@@ -86,8 +88,8 @@ class Pool:
         self.features = _array(folder / "features.npy", np.float16, (count, FEATURES * 49))
         self.filled = _array(folder / "filled.npy", np.bool_, (count,))
 
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Return views (N, 3, 112, 112), 0..255, teacher's embeddings (N, 512) and features (N, 3136)."""
+    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor]:
+        """Return views uint8 (N, 112, 112, 3), teacher's embeddings (N, 512) and features (N, 3136)."""
         missing = rows[~self.filled[rows]]
         if missing.size:
             for row in missing:
@@ -95,15 +97,13 @@ class Pool:
             self.targets[missing], self.features[missing] = self.teacher.answer(to_batch(self.views[missing]))
             self.filled[missing] = True
         targets, features = torch.from_numpy(self.targets[rows]), torch.from_numpy(self.features[rows])
-        return to_batch(self.views[rows]), targets, features.float()
+        return self.views[rows], targets, features.float()
 
     def view(self, row: int) -> np.ndarray:
-        """Return one augmented view, uint8 (112, 112, 3); some are blends of two faces."""
+        """Return one view, uint8 (112, 112, 3); some are blends of two faces."""
         rng = np.random.default_rng(row)
         view = self._cut(rng)
-        if rng.random() < BLENDED:
-            view = augment.blended(rng, view, self._cut(rng))
-        return augment.degraded(rng, view) if rng.random() < 0.7 else view
+        return augment.blended(rng, view, self._cut(rng)) if rng.random() < BLENDED else view
 
     def _cut(self, rng: np.random.Generator) -> np.ndarray:
         index = self.pictures.any_face(rng)
@@ -171,10 +171,11 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     order = epochs(rng, len(pool.views), BATCH)
     for step in run.steps():
         views, targets, features = pool.batch(next(order))
-        views, targets = brightened(rng, views), F.normalize(targets @ axes)
+        given = brightened(rng, to_batch(damaged(rng, views)))
+        targets = F.normalize(targets @ axes)
         model.train()
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, seen = model(views)
+            embedding, seen = model(given)
         embedding = F.normalize(embedding.float())
         distance = (embedding - targets).square().sum(1).mean()
         coarse = (coded(embedding)[1] - targets).square().sum(1).mean()
@@ -203,7 +204,7 @@ def _answers(pool: Pool, trunk: Trunk) -> tuple[Tensor, ...]:
     rows = np.arange(0, len(pool.indices), max(1, len(pool.indices) // FITTED))
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         views, targets, features = pool.batch(part)
-        answers.append((targets, features, F.normalize(trunk(views)[0])))
+        answers.append((targets, features, F.normalize(trunk(to_batch(views))[0])))
     return tuple(torch.cat(kind) for kind in zip(*answers, strict=True))
 
 
@@ -211,6 +212,11 @@ def coded(embedding: Tensor) -> tuple[Tensor, Tensor]:
     """Return identity codes (N, 256) of unit embeddings, and the unit embeddings that they stand for."""
     codes = snapped(embedding / IDENTITY_STEP, 1.0).clamp(-CODE_TOP, CODE_TOP)
     return codes, F.normalize(codes)
+
+
+def damaged(rng: np.random.Generator, views: np.ndarray) -> np.ndarray:
+    """Return uint8 views of which most are damaged."""
+    return np.array([augment.degraded(rng, view) if rng.random() < DAMAGED else view for view in views])
 
 
 def brightened(rng: np.random.Generator, views: Tensor) -> Tensor:

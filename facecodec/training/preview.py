@@ -22,7 +22,16 @@ from facecodec.networks.embedding import Trunk
 from facecodec.networks.preview import APPEARANCE_TOP, CODE_STEP, Appearance, Generator
 from facecodec.networks.quantised import set_rounding, snapped, thaw
 from facecodec.training.data import Pictures, open_set, open_sets
-from facecodec.training.embedding import RELATION_WEIGHT, Pool, Teacher, brightened, coded, epochs, to_batch
+from facecodec.training.embedding import (
+    RELATION_WEIGHT,
+    Pool,
+    Teacher,
+    brightened,
+    coded,
+    damaged,
+    epochs,
+    to_batch,
+)
 from facecodec.training.run import Run
 from facecodec.training.views import near_views, wide_views
 
@@ -104,7 +113,8 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         near, wide = (to_batch(kind[places][:, :, ::mirrored]) for kind in every)
         if joint:
             views, targets, _ = pool.batch(next(recognised))
-            loss, preview = recognition(run, brightened(rng, torch.cat([views, near])), targets @ axes, wide)
+            given = torch.cat([to_batch(damaged(rng, views)), near])
+            loss, preview = recognition(run, brightened(rng, given), targets @ axes, wide)
         else:
             loss = torch.zeros(())
             with torch.autocast("cpu", torch.bfloat16):
