@@ -253,7 +253,7 @@ def encode(
 ) -> bytes:
     """Return the words of the hyper-latent (Z, h, w), -15..15, and of the refinements of latents.
 
-    ``node`` (C, 4h, 4w), contiguous, is where each of them ends, as a walk may leave them: all are led back to
+    ``node`` (C, 4h, 4w), contiguous, is where each of them ends, as a walk may leave them: all go back to
     the root.  ``scale`` is that of the prior, and ``delay`` (4h, 4w) the turns that each block is put off.
     """
     trees, place = model.trees, (scale.ravel(), delay.ravel(), node.reshape(-1))
