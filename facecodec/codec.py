@@ -208,13 +208,14 @@ def _faces(file: Container, model: base_layer.BaseModel) -> base_layer.Faces:
 
 
 def _features(file: Container, faces: base_layer.Faces, model: base_layer.BaseModel) -> Features:
-    size = file.width, file.height
-    boxes = [geometry.box(g, *size) for g in faces.geometries]
-    points = [geometry.landmarks(g, *size) for g in faces.geometries]
+    points = np.empty((len(faces.geometries), 5, 2), np.float32)
+    boxes = np.empty((len(faces.geometries), 4), np.float32)
+    for row, place in enumerate(faces.geometries):
+        points[row], boxes[row] = geometry.landmarks_and_box(place, file.width, file.height)
     return Features(
         base_layer.embeddings(faces.identity),
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(points, np.float32).reshape(-1, 5, 2),
+        boxes,
+        points,
         model.id.hex(),
     )
 

@@ -55,8 +55,10 @@ def code_groups(codes: Integers, coders: Sequence[Table]) -> list[Group]:
 
 def read_codes(take: Callable[[int, Table], Integers], faces: int, coders: Sequence[Table]) -> Integers:
     """Return the codes int32 (faces, 8 * tables) that ``take(count, table)`` gives: undo ``code_groups``."""
-    columns = [take(faces * CODE_GROUP, t).reshape(faces, CODE_GROUP) - t.size // 2 for t in coders]
-    return np.concatenate(columns, 1)
+    symbols = np.array([take(faces * CODE_GROUP, table) for table in coders])
+    symbols -= np.array([table.size // 2 for table in coders], np.int32)[:, None]
+    codes: Integers = symbols.reshape(len(coders), faces, CODE_GROUP).transpose(1, 0, 2)
+    return codes.reshape(faces, len(coders) * CODE_GROUP)
 
 
 @dataclass(frozen=True, eq=False)

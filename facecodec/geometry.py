@@ -28,11 +28,12 @@ LANDMARKS = ((387946, 521963), (740318, 520014), (565252, 722366), (420493, 9286
 """Eyes, nose and corners of the mouth in the recognition frame, (u, v) in 1/10000 units from its corner."""
 
 FACE = ((160000, 80000), (960000, 80000), (160000, 1120000), (960000, 1120000))
-"""Corners of the face in the recognition frame, in 1/10000 units; `box` encloses them."""
+"""Corners of the face in the recognition frame, in 1/10000 units; its box encloses them."""
 
 CELLS = 18
 """Cells a side of a map of regions: 16 x 16 of 7 x 7 frame units, and all around them what is outside."""
 
+_OUTLINE = np.array(LANDMARKS + FACE)
 _UNIT = 10_000
 _BLOCK = 16
 _PROBE = 8
@@ -113,35 +114,30 @@ class Geometry:
         return np.array([[a, -b, x - half * (a - b)], [b, a, y - half * (a + b)]])
 
 
-def landmarks(geometry: Geometry | None, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Return the five landmarks of a face (5, 2), x and y in pixels from the corner, multiples of 1/256.
+def landmarks_and_box(
+    geometry: Geometry | None, width: int, height: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the five landmarks (5, 2) and the box (4,) of a face, in pixels from the corner of the picture.
 
+    Landmarks are (x, y), multiples of 1/256; the box is left, top, right, bottom, inside the picture.
     `geometry` None is an aligned picture: the recognition frame stretched over it. Spec: "Geometry".
     """
-    return (_to_picture(LANDMARKS, geometry, width, height) / _ONE).astype(np.float32)
-
-
-def box(geometry: Geometry | None, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Return the box of a face (4,): left, top, right, bottom in pixels from the corner, inside the picture.
-
-    `geometry` None is an aligned picture, as for `landmarks`. Spec: "Geometry".
-    """
-    corners = np.clip(_to_picture(FACE, geometry, width, height), 0, (width * _ONE, height * _ONE))
-    return (np.concatenate([corners.min(0), corners.max(0)]) / _ONE).astype(np.float32)
-
-
-def _to_picture(
-    points: Sequence[tuple[int, int]], geometry: Geometry | None, width: int, height: int
-) -> Integers:
-    """Map frame points in 1/10000 units to the nearest 1/256 pixel, halves up."""
     size = np.array([width, height])
+    points = _to_picture(geometry, size)
+    corners = points[len(LANDMARKS) :]
+    edges = np.array([corners.min(0), corners.max(0)])
+    inside = np.minimum(np.maximum(edges, 0), size * _ONE).ravel()
+    return (points[: len(LANDMARKS)] / _ONE).astype(np.float32), (inside / _ONE).astype(np.float32)
+
+
+def _to_picture(geometry: Geometry | None, size: Integers) -> Integers:
+    """Map LANDMARKS and the corners of FACE to the nearest 1/256 pixel (9, 2), halves up."""
     if geometry is None:
-        numerator, denominator = _ONE * size * np.array(points), FRAME * _UNIT
+        numerator, denominator = _ONE * size * _OUTLINE, FRAME * _UNIT
     else:
-        offset = np.array(points) - FRAME * _UNIT // 2
         a, b = geometry.a << geometry.e, geometry.b << geometry.e
         centre = np.array([2 * geometry.qx + 1, 2 * geometry.qy + 1]) * size
-        numerator = centre * (8 * _UNIT) + offset @ [[a, b], [-b, a]]
+        numerator = centre * (8 * _UNIT) + (_OUTLINE - FRAME * _UNIT // 2) @ [[a, b], [-b, a]]
         denominator = 4096 * _UNIT
     result: Integers = (2 * numerator + denominator) // (2 * denominator)
     return result

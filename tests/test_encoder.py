@@ -158,7 +158,7 @@ def test_landmarks_are_read_back_where_they_were_found(scale, angle, centre, noi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faces, "find", lambda _: [SimpleNamespace(landmarks=points)])
         (place,) = encoder._places(pixels, False)
-    assert np.abs(geometry.landmarks(place, 4001, 3001) - 0.5 - points).max() <= 0.25 + misfit
+    assert np.abs(geometry.landmarks_and_box(place, 4001, 3001)[0] - 0.5 - points).max() <= 0.25 + misfit
 
 
 def test_more_faces_than_a_file_holds_are_left_out(monkeypatch):
