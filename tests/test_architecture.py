@@ -39,6 +39,7 @@ DOORS = {
     "cv2": {"images", "faces", "training", "evaluation"},
     "click": {"cli"},
     "jinja2": {"evaluation"},
+    "orjson": {"cli"},
     "torch": {"networks", "training", "evaluation", "encoder"},
 }
 LATE = {"cv2": {"images", "faces"}, "torch": {"encoder"}}

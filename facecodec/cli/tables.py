@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from facecodec.errors import FscError
 
@@ -25,8 +25,7 @@ def dump(features: Named, kind: str) -> bytes:
     """
     if kind == "npy":
         return _npy(features)
-    rows = list(_rows(features))
-    return _csv(rows).encode() if kind == "csv" else (json.dumps(rows) + "\n").encode()
+    return _csv(features) if kind == "csv" else _dumped(list(_rows(features))) + b"\n"
 
 
 def _npy(features: Named) -> bytes:
@@ -47,25 +46,28 @@ def _rows(features: Named) -> Iterator[dict[str, Any]]:
                 "file": file,
                 "face": face,
                 "model": found.model,
-                "box": _numbers(box),
-                "landmarks": _numbers(landmarks),
-                "embedding": _numbers(embedding),
+                "box": box,
+                "landmarks": landmarks,
+                "embedding": embedding,
             }
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    dimensions = len(rows[0]["embedding"]) if rows else 0
+def _csv(features: Named) -> bytes:
+    dimensions = features[0][1].embeddings.shape[1] if features else 0
     points = [f"{axis}{i}" for i in range(1, 6) for axis in "xy"]
-    embedding = [f"e{i}" for i in range(dimensions)]
-    writer.writerow(["file", "face", "model", "left", "top", "right", "bottom", *points, *embedding])
-    for row in rows:
-        landmarks = [value for point in row["landmarks"] for value in point]
-        writer.writerow([row["file"], row["face"], row["model"], *row["box"], *landmarks, *row["embedding"]])
-    return buffer.getvalue()
+    names = ["file", "face", "model", "left", "top", "right", "bottom", *points]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=",")
+    lines = [",".join([*names, *(f"e{i}" for i in range(dimensions))])]
+    for row in _rows(features):
+        writer.writerow([row["file"], row["face"], row["model"]])
+        numbers = np.concatenate([row["box"], row["landmarks"].ravel(), row["embedding"]], dtype=np.float32)
+        lines.append(text.getvalue() + _dumped(numbers)[1:-1].decode())
+        text.seek(0)
+        text.truncate()
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _numbers(values: Any) -> Any:
-    """Return floats with no more digits than their own type can tell apart."""
-    return np.asarray(values).astype("U32").astype(float).tolist()
+def _dumped(values: Any) -> bytes:
+    """Return JSON in which a float has no more digits than its own type can tell apart."""
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
