@@ -37,9 +37,6 @@ LARGEST_SIDE = 640
 SMALLEST_SIDE = 128
 """Pictures are reduced or enlarged until their long side is within these before faces are searched."""
 
-MOST_PIXELS = 512 * 512
-"""Pictures are reduced to as many pixels, too: what a search costs at most does not hang on their shape."""
-
 MILD = 0.75
 """A reduction from which on pixels need not be averaged over areas, which takes 2 ms."""
 
@@ -114,9 +111,8 @@ def _searched(network: Detector, pixels: Pixels) -> tuple[list[Face], float]:
     from .networks.detector import predict
 
     height, width = pixels.shape[:2]
-    longest, shortest = max(height, width), min(height, width)
-    most = CELL * int(np.sqrt(MOST_PIXELS * longest / shortest) / CELL)
-    scale = min(max(longest, SMALLEST_SIDE), LARGEST_SIDE, most) / longest
+    longest = max(height, width)
+    scale = min(max(longest, SMALLEST_SIDE), LARGEST_SIDE) / longest
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     shrinking = cv2.INTER_AREA if scale < MILD else cv2.INTER_LINEAR
     filtering = shrinking if scale < 1 else cv2.INTER_CUBIC

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from facecodec.errors import WeightsError
+from facecodec.networks.precision import reduced
 
 Floats = npt.NDArray[np.float32]
 
@@ -168,7 +169,7 @@ def predict(network: Detector, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, F
 
     Height and width are multiples of 32; boxes and landmarks are in pixels.
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), reduced():
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().sub_(127.5).mul_(1 / 127.5)
         outputs = network(x.contiguous(memory_format=torch.channels_last))
         scores, boxes, landmarks = read_cells(outputs, cells(*pixels.shape[1:3]))

@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from facecodec import exact, faces, weights
 from facecodec.errors import WeightsError
 from facecodec.networks.embedding import Trunk
+from facecodec.networks.precision import reduced
 from facecodec.networks.preview import APPEARANCE_TOP, Appearance
 from facecodec.networks.texture import Analysis
 
@@ -46,7 +47,9 @@ class FaceEncoder:
     @torch.inference_mode()
     def embed(self, views: Pixels) -> Floats:
         """Return float embeddings (N, 256) of unit norm from aligned faces uint8 (N, 112, 112, 3)."""
-        return F.normalize(torch.cat([self.trunk(x)[0] for x in torch.split(_batch(views), BATCH)])).numpy()
+        with reduced():
+            found = [self.trunk(x)[0] for x in torch.split(_batch(views), BATCH)]
+        return F.normalize(torch.cat(found).float()).numpy()
 
     @torch.inference_mode()
     def codes(self, views: Pixels, wide: Pixels, show: Show) -> tuple[Codes, Codes]:
@@ -55,8 +58,7 @@ class FaceEncoder:
         From aligned faces uint8 (N, 112, 112, 3) and wide views uint8 (N, 64, 64, 3).  ``show`` turns such
         codes into previews like ``wide``; the second ones make up for what previews of the first ones lack.
         """
-        embedding = F.normalize(self.trunk(_batch(views))[0].float()).numpy()
-        identity = quantised(embedding / np.float32(self.step), CODE_TOP)
+        identity = quantised(self.embed(views) / np.float32(self.step), CODE_TOP)
         wanted = self.appearance(_batch(wide)).numpy()
         codes = quantised(wanted, APPEARANCE_TOP)
         lacking = wanted - self.appearance(_batch(show(identity, codes))).numpy()
