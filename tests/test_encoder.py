@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -245,6 +246,12 @@ def test_max_bytes_beyond_the_base_layer_leaves_eight_bytes_at_most(full):
 
 def test_max_bytes_beyond_the_stream_gives_all_of_it(full):
     assert facecodec.encode(portrait(64), aligned=True, max_bytes=10**9) == full
+
+
+def test_embeddings_hang_little_on_the_precision_of_the_processor(monkeypatch):
+    reduced = encoder.embed(portrait(128), aligned=True)[0]
+    monkeypatch.setattr(networks, "reduced", nullcontext)
+    assert encoder.embed(portrait(128), aligned=True)[0] @ reduced > 0.9995
 
 
 def test_quality_orders_sizes_and_reaches_everything(full):
