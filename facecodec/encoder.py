@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from . import base_layer, codec, enhancement, rans, residual_fit, weights
 from .container import Container, SectionType
-from .entropy import CODE_GROUP, code_groups
+from .entropy import CODE_GROUP, CODE_TOP, code_groups
 from .errors import FscError, ImageError, NoFaceError
 from .geometry import Geometry
 
@@ -23,6 +24,8 @@ Pixels = npt.NDArray[np.uint8]
 
 IDENTITY_BYTES = 64
 APPEARANCE_BYTES = 60
+STEPS = range(-64, 65)
+"""Steps of identity codes to choose from: 1/32 octave apart, two octaves around that of the tables."""
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
@@ -207,8 +210,8 @@ def _faces(pixels: Pixels, base: str, aligned: bool) -> tuple[base_layer.Faces, 
     model = base_layer.load(base)
     near, wide = encoder.views(pixels, _matrices(pixels, places))
     network = encoder.face_encoder(_beside(base, "trunk"))
-    identity, appearance = network.codes(near, wide, partial(base_layer.previews, model=model))
-    identity = _limited(identity, model.identity, IDENTITY_BYTES)
+    identity = identity_codes(network.embed(near), network.step, model)
+    appearance = network.codes(wide, partial(base_layer.previews, identity, model=model))
     return base_layer.Faces(places, identity), _limited(appearance, model.appearance, APPEARANCE_BYTES)
 
 
@@ -230,6 +233,32 @@ def _matrices(pixels: Pixels, places: tuple[Geometry | None, ...]) -> list[npt.N
 def _beside(name: str, kind: str) -> str:
     """Return the name of the float network that was trained with a frozen one."""
     return f"{kind}-v{name.rpartition('-v')[2]}"
+
+
+def identity_codes(
+    embeddings: npt.NDArray[np.float32], step: float, model: base_layer.BaseModel
+) -> base_layer.Codes:
+    """Return identity codes (N, 256) of unit embeddings, as fine as ``IDENTITY_BYTES`` a face allow.
+
+    Each face has a step of its own, near ``step``; no decoder need know it, as embeddings are of unit length.
+    """
+    return np.array([_finest(embedding / np.float32(step), model) for embedding in embeddings])
+
+
+def _finest(scaled: npt.NDArray[np.float32], model: base_layer.BaseModel) -> base_layer.Codes:
+    """Return the codes (256,) of a scaled embedding at the finest step for which they fit."""
+    from .networks.encoder import quantised
+
+    def codes(coarser: int) -> base_layer.Codes:
+        return quantised(scaled * np.float32(2 ** (-coarser / 32)), CODE_TOP + 1)
+
+    def fits(coarser: int) -> bool:
+        found = codes(coarser)[None]
+        if np.abs(found).max() > CODE_TOP:
+            return False
+        return len(rans.encode(code_groups(found, model.identity))) <= IDENTITY_BYTES
+
+    return codes(STEPS[bisect.bisect_left(STEPS[:-1], True, key=fits)])
 
 
 def _limited(codes: base_layer.Codes, coders: tuple[rans.Table, ...], limit: int) -> base_layer.Codes:

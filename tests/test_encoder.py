@@ -194,6 +194,27 @@ def test_a_base_layer_of_one_face_is_at_most_160_bytes(monkeypatch):
 
 
 @settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), power=st.floats(0.2, 3))
+def test_identity_codes_are_the_finest_that_fit(seed, power):
+    model = base_layer.load(weights.newest("base"))
+    floats = np.random.default_rng(seed).normal(0, 1, 256) * np.arange(1, 257) ** -power
+    embedding = (floats / np.linalg.norm(floats)).astype(np.float32)
+    codes = encoder.identity_codes(embedding[None], 0.07, model)
+
+    def size(row):
+        return len(rans.encode(code_groups(row[None], model.identity)))
+
+    assert size(codes[0]) <= encoder.IDENTITY_BYTES
+    decoded = base_layer.embeddings(codes)[0]
+    alike = [
+        base_layer.embeddings(networks.quantised(embedding[None] / np.float32(step), 15))[0] @ embedding
+        for step in (0.07, 0.14, 0.28)
+        if size(networks.quantised(embedding / np.float32(step), 15)) <= encoder.IDENTITY_BYTES
+    ]
+    assert decoded @ embedding >= max(alike, default=0) - 1e-3
+
+
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), limit=st.sampled_from([0, 20, 40, 56, 200]))
 def test_codes_are_limited_by_zeroing_the_last_dimensions(seed, limit):
     coders = base_layer.load(weights.newest("base")).identity
@@ -364,26 +385,26 @@ def test_faces_are_encoded_alike_in_batches_and_alone():
     assert np.abs(np.linalg.norm(embedded, axis=1) - 1).max() < 1e-5
     wide = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     model = base_layer.load(weights.newest("base"))
-    show = partial(base_layer.previews, model=model)
-    identity, appearance = network.codes(near[:2], wide, show)
+    identity = encoder.identity_codes(embedded, network.step, model)
+    show = partial(base_layer.previews, identity, model=model)
+    appearance = network.codes(wide, show)
     assert (identity.shape, appearance.shape) == ((2, 256), (2, 256))
     assert np.abs(identity).max() <= 15
     assert np.abs(appearance).max() <= 63
-    alone = network.codes(near[:1], wide[:1], show)
-    assert np.abs(identity[:1] - alone[0]).max() <= 1
-    assert np.abs(appearance[:1] - alone[1]).max() <= 1
+    alone = network.codes(wide[:1], partial(base_layer.previews, identity[:1], model=model))
+    assert np.abs(appearance[:1] - alone).max() <= 1
 
 
 def test_appearance_codes_make_up_for_what_the_preview_lacks():
     name = weights.newest("base")
     network, model = networks.face_encoder(name.replace("base", "trunk")), base_layer.load(name)
     near, wide = networks.views(portrait(112), [np.eye(2, 3)])
-    show = partial(base_layer.previews, model=model)
-    identity, appearance = network.codes(near, wide, show)
-    blind = network.codes(near, wide, lambda *codes: wide)[1]
+    identity = encoder.identity_codes(network.embed(near), network.step, model)
+    show = partial(base_layer.previews, identity, model=model)
+    appearance, blind = network.codes(wide, show), network.codes(wide, lambda codes: wide)
 
     def error(codes):
-        return np.square(show(identity, codes).astype(float) - wide).mean()
+        return np.square(show(codes).astype(float) - wide).mean()
 
     assert (appearance != blind).any()
     assert error(appearance) < error(blind)

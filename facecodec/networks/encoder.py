@@ -24,7 +24,7 @@ from facecodec.networks.texture import Analysis
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
-Show = Callable[[Codes, Codes], Pixels]
+Show = Callable[[Codes], Pixels]
 
 CODE_TOP = 15
 TILE, HALO = 512, 192
@@ -38,7 +38,10 @@ FINE_TOP = 32_767
 
 @dataclass(frozen=True, eq=False)
 class FaceEncoder:
-    """Aligned faces to embeddings and codes; ``step`` is the quantisation step of a unit embedding."""
+    """Aligned faces to embeddings, wide views to appearance codes.
+
+    ``step`` is the quantisation step of unit embeddings for which the tables of identity codes were made.
+    """
 
     trunk: Trunk
     appearance: Appearance
@@ -52,17 +55,16 @@ class FaceEncoder:
         return F.normalize(torch.cat(found).float()).numpy()
 
     @torch.inference_mode()
-    def codes(self, views: Pixels, wide: Pixels, show: Show) -> tuple[Codes, Codes]:
-        """Return identity codes (N, 256) and appearance codes (N, 256).
+    def codes(self, wide: Pixels, show: Show) -> Codes:
+        """Return appearance codes (N, 256) from wide views uint8 (N, 64, 64, 3).
 
-        From aligned faces uint8 (N, 112, 112, 3) and wide views uint8 (N, 64, 64, 3).  ``show`` turns such
-        codes into previews like ``wide``; the second ones make up for what previews of the first ones lack.
+        ``show`` turns such codes into previews like ``wide``; the codes make up for what previews of those of
+        ``wide`` itself lack.
         """
-        identity = quantised(self.embed(views) / np.float32(self.step), CODE_TOP)
         wanted = self.appearance(_batch(wide)).numpy()
         codes = quantised(wanted, APPEARANCE_TOP)
-        lacking = wanted - self.appearance(_batch(show(identity, codes))).numpy()
-        return identity, quantised(codes + lacking, APPEARANCE_TOP)
+        lacking = wanted - self.appearance(_batch(show(codes))).numpy()
+        return quantised(codes + lacking, APPEARANCE_TOP)
 
 
 def quantised(values: Floats, top: int) -> Codes:

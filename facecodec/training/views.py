@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from facecodec import base_layer, faces, weights
+from facecodec.encoder import identity_codes
 from facecodec.networks import encoder, exact_torch
 from facecodec.training.data import Pictures
 
@@ -60,8 +61,9 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
         wide = wide_views(pictures, cache / f"wide-{name}.npy")
         show = partial(base_layer.previews, model=model, convolve=exact_torch.conv2d)
         for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
+            identity = identity_codes(network.embed(near[batch]), network.step, model)
             with torch.autocast("cpu", torch.bfloat16):
-                identity, appearance = network.codes(near[batch], wide[batch], show)
+                appearance = network.codes(wide[batch], partial(show, identity))
             shown[batch] = show(identity, appearance)
         unfinished = path.with_suffix(".part.npy")
         np.save(unfinished, shown)
