@@ -60,7 +60,10 @@ def test_pasted_labels_follow_the_pixels() -> None:
     for x, y in points.astype(int):
         source[y - 3 : y + 4, x - 3 : x + 4] = 255
     label = {"box": [40.0, 30.0, 184.0, 210.0], "points": points.tolist()}
-    pictures = Pictures([source.ravel()], [{"size": [224, 224], "store": 0, "start": 0, "faces": [label]}])
+    pictures = Pictures(
+        [source.ravel()],
+        [{"source": "squares", "size": [224, 224], "store": 0, "start": 0, "faces": [label]}],
+    )
     mosaics = Mosaics(pictures, pictures, np.random.default_rng(0))
     for eyes in (20.0, 70.0):
         for angle in (-0.6, 0.0, 0.5):

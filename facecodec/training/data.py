@@ -17,7 +17,7 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]
 
 FRONTAL = 0.01
-"""Faces are drawn in proportion to this and the square of their turn."""
+"""Faces of one source are drawn in proportion to this and the square of their turn."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,19 @@ class Pictures:
         return [i for i, record in enumerate(self.records) if record["faces"]]
 
     def any_face(self, rng: np.random.Generator) -> int:
-        """Return the index of a random picture with a face, rather one that looks aside: those are rare."""
+        """Return the index of a random picture with a face.
+
+        All sources are drawn alike, and of their faces rather those that look aside: both are rare otherwise.
+        """
         faced, chance = self._chances
         return faced[int(np.searchsorted(chance, rng.random()))]
 
     @cached_property
     def _chances(self) -> tuple[list[int], npt.NDArray[np.float64]]:
         faced = self.with_faces()
-        chance = np.cumsum([FRONTAL + turn(self.landmarks(index)) ** 2 for index in faced])
+        weight = np.array([FRONTAL + turn(self.landmarks(index)) ** 2 for index in faced])
+        _, source = np.unique([self.records[index]["source"] for index in faced], return_inverse=True)
+        chance = np.cumsum(weight / np.bincount(source, weight)[source])
         return faced, chance / chance[-1]
 
 
