@@ -22,6 +22,7 @@ from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, s
 from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, WIDER, Texture, scale_of
 from facecodec.training import augment, freeze, preview, regions, run, trees
 from facecodec.training import texture as texture_training
+from facecodec.training.data import Pictures
 from facecodec.training.embedding import Teacher, closest_axes, linear_head
 from facecodec.training.run import Run
 
@@ -485,3 +486,13 @@ def test_kernels_of_eight_bits_are_loaded_within_half_a_unit(tmp_path):
             assert ((kernel * unit - value).abs() <= 0.51 * unit).all()
         elif value.is_floating_point():
             assert stored[f"trunk.{key}"].dtype == torch.float16
+
+
+def test_sources_of_faces_are_drawn_alike():
+    face = {"points": [(38, 52), (74, 52), (56, 72), (42, 92), (71, 92)]}
+    records = [{"source": "one" if i else "other", "faces": [face]} for i in range(10)]
+    pictures, rng = Pictures([], [*records, {"source": "third", "faces": []}]), np.random.default_rng(0)
+    drawn = np.bincount([pictures.any_face(rng) for _ in range(4000)], minlength=11)
+    assert 1900 < drawn[0] < 2100
+    assert drawn[1:10].min() > 150
+    assert drawn[10] == 0
