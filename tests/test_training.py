@@ -496,3 +496,16 @@ def test_sources_of_faces_are_drawn_alike():
     assert 1900 < drawn[0] < 2100
     assert drawn[1:10].min() > 150
     assert drawn[10] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_faces_are_warped_and_covered_only_in_part(seed):
+    rng = np.random.default_rng(seed)
+    view, other = waves(112, 112, seed), waves(112, 112, seed + 50)
+    moved, hidden = augment.warped(rng, view), augment.covered(rng, view, other)
+    for changed in (moved, hidden):
+        assert (changed.dtype, changed.shape) == (np.uint8, view.shape)
+        assert (changed != view).any()
+    same = (hidden == view).all(2).mean()
+    assert 0.2 < same < 1
+    assert np.abs(moved.astype(int) - view).mean() < 40

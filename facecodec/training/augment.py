@@ -1,4 +1,4 @@
-"""Random views of a face: geometry, light, blur, noise, compression, low resolution."""
+"""Random views of a face: geometry, expression, cover, light, blur, noise, compression, low resolution."""
 
 from __future__ import annotations
 
@@ -39,6 +39,52 @@ def blended(rng: np.random.Generator, view: Pixels, other: Pixels) -> Pixels:
         edge = x * np.cos(angle) + y * np.sin(angle) - place
         weight = 1 / (1 + np.exp(-edge / rng.uniform(1, 12)))[..., None]
     mixed: Pixels = np.round(view * weight + other * (1 - weight)).astype(np.uint8)
+    return mixed
+
+
+def warped(rng: np.random.Generator, view: Pixels) -> Pixels:
+    """Return a face with other features or another expression: pushed about smoothly, by some pixels.
+
+    Now and then the chin drops, as that of an open mouth.
+    """
+    size = faces.FRAME
+    push = rng.normal(0, rng.uniform(0.5, 3.0), (5, 5, 2))
+    if rng.random() < 0.5:
+        push = (push + push[:, ::-1] * (-1, 1)) / 2**0.5  # alike on both sides
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    shift = cv2.resize(push.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.3:
+        lips, drop = rng.uniform(88, 96), rng.uniform(3, 14)
+        shift[..., 1] -= drop / (1 + np.exp((lips - y) / rng.uniform(2, 6)))
+    moved = cv2.remap(
+        view, x + shift[..., 0], y + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return np.asarray(moved, np.uint8)
+
+
+def covered(rng: np.random.Generator, view: Pixels, other: Pixels) -> Pixels:
+    """Return a face with dark glasses, or with something in front of it: a piece of another picture."""
+    y, x = np.mgrid[: faces.FRAME, : faces.FRAME]
+    if rng.random() < 0.5:
+        width, height, down = rng.uniform(11, 18), rng.uniform(7, 13), rng.uniform(-3, 5)
+        shape = rng.uniform(2, 5)
+        lenses = [
+            np.abs((x - eye) / width) ** shape + np.abs((y - faces.TEMPLATE[0, 1] - down) / height) ** shape
+            < 1
+            for eye in faces.TEMPLATE[:2, 0]
+        ]
+        bridge = (np.abs(y - faces.TEMPLATE[0, 1] - down + 3) < 1.5) & (np.abs(x - faces.FRAME / 2) < 36)
+        mask = lenses[0] | lenses[1] | bridge
+        sky = rng.uniform(0, 90, 3) * np.linspace(rng.uniform(0.2, 1.5), 1, faces.FRAME)[:, None, None]
+        front, clear = np.broadcast_to(sky, view.shape), rng.uniform(0, 0.45)
+    else:
+        angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0, 40)
+        along = (x - 55.5) * np.cos(angle) + (y - 60) * np.sin(angle)
+        across = (y - 60) * np.cos(angle) - (x - 55.5) * np.sin(angle) - rng.uniform(-25, 25)
+        mask = (along > place) & (np.abs(across) < rng.uniform(8, 45))
+        front, clear = other[:, ::-1].astype(np.float64), 0.0
+    soft = cv2.GaussianBlur(mask.astype(np.float64), (0, 0), rng.uniform(0.5, 1.5))[..., None] * (1 - clear)
+    mixed: Pixels = np.clip(view * (1 - soft) + front * soft, 0, 255).astype(np.uint8)
     return mixed
 
 

@@ -1,6 +1,6 @@
 """Train the trunk's embedding by distillation: teacher and student see the same faces, the student damaged.
 
-Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of moved and blended views.  The
+Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of views, changed in many ways.  The
 student also learns the features that the teacher's last linear layer sees (FitNets, Romero et al., ICLR 2015,
 arXiv 1412.6550).  The teacher answers once a view, and sees it as it is; the student sees it with new damage
 each time, which its embedding should ignore.
@@ -30,7 +30,9 @@ from facecodec.training.run import Run
 
 BATCH = 64
 VARIANTS = 4
-BLENDED = 0.35
+BLENDED = 0.25
+WARPED = 0.4
+COVERED = 0.25
 DAMAGED = 0.6
 RATE = 1e-3
 RELATION_WEIGHT = 4.0
@@ -74,7 +76,7 @@ class _LastLinear(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Pool:
-    """Moved and blended 112x112 views with the teacher's answers, filled as they are first asked for."""
+    """Changed 112x112 views with the teacher's answers, filled as they are first asked for."""
 
     def __init__(self, pictures: Pictures, teacher: Teacher, folder: Path) -> None:
         """Open or create the pool's files in ``folder``."""
@@ -100,10 +102,14 @@ class Pool:
         return self.views[rows], targets, features.float()
 
     def view(self, row: int) -> np.ndarray:
-        """Return one view, uint8 (112, 112, 3); some are blends of two faces."""
+        """Return one view, uint8 (112, 112, 3): moved, and maybe blended with another, warped or covered."""
         rng = np.random.default_rng(row)
         view = self._cut(rng)
-        return augment.blended(rng, view, self._cut(rng)) if rng.random() < BLENDED else view
+        if rng.random() < BLENDED:
+            view = augment.blended(rng, view, self._cut(rng))
+        if rng.random() < WARPED:
+            view = augment.warped(rng, view)
+        return augment.covered(rng, view, self._cut(rng)) if rng.random() < COVERED else view
 
     def _cut(self, rng: np.random.Generator) -> np.ndarray:
         index = self.pictures.any_face(rng)
