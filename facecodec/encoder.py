@@ -24,8 +24,8 @@ Pixels = npt.NDArray[np.uint8]
 
 IDENTITY_BYTES = 64
 APPEARANCE_BYTES = 60
-STEPS = range(-64, 65)
-"""Steps of identity codes to choose from: 1/32 octave apart, two octaves around that of the tables."""
+STEPS = range(65)
+"""Steps of identity codes to choose from: 1/32 octave apart, up to four times that of the tables."""
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
@@ -238,9 +238,9 @@ def _beside(name: str, kind: str) -> str:
 def identity_codes(
     embeddings: npt.NDArray[np.float32], step: float, model: base_layer.BaseModel
 ) -> base_layer.Codes:
-    """Return identity codes (N, 256) of unit embeddings, as fine as ``IDENTITY_BYTES`` a face allow.
+    """Return identity codes (N, 256) of unit embeddings, of ``IDENTITY_BYTES`` a face at most.
 
-    Each face has a step of its own, near ``step``; no decoder need know it, as embeddings are of unit length.
+    Their step is ``step``, or more where a face needs it. Embeddings have unit length: no decoder need know.
     """
     return np.array([_finest(embedding / np.float32(step), model) for embedding in embeddings])
 
