@@ -125,7 +125,8 @@ class Trees:
 
     def turns(self, delay: npt.NDArray[np.uint8]) -> list[int]:
         """Return the turns, rising, in which latents of these delays can be refined."""
-        return sorted({rank + late for rank in self.ranks for late in np.unique(delay).tolist()})
+        lates: list[int] = np.flatnonzero(np.bincount(delay.ravel())).tolist()
+        return sorted({rank + late for rank in self.ranks for late in lates})
 
     def walk(
         self,
