@@ -34,7 +34,7 @@ def _npy(features: Named) -> bytes:
         raise FscError(f"embeddings of the models {' and '.join(models)} do not belong in one array")
     buffer = io.BytesIO()
     embeddings = np.concatenate([found.embeddings for _, found in features])
-    np.save(buffer, embeddings.astype(np.float32), allow_pickle=False)
+    np.save(buffer, embeddings, allow_pickle=False)
     return buffer.getvalue()
 
 
