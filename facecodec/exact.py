@@ -59,13 +59,15 @@ class Layer:
         hi: int,
         stride: int = 1,
         name: str = "layer",
+        room: Map | None = None,
     ) -> Layer:
         """Make a layer from its stored integers, or refuse them.
 
         `weight` is (O, C, k, k) with k odd, `bias` (O,), `shift` (O,) in 0..24, all of integer dtype.
         `input_bound` is the largest magnitude an input can have, one for all channels or (C,). Outputs are
-        clipped to `lo`..`hi`. Raises WeightsError with `name`, and the channel where there is one, if a shape
-        or range is wrong or if sum |w| * bound + |bias| + 2^(shift-1) reaches 2^24. Spec: "Integer layers".
+        clipped to `lo`..`hi`. The bands are put into `room`, float32 (O*C*k*k,), if it is given. Raises
+        WeightsError with `name`, and the channel where there is one, if a shape or range is wrong or if
+        sum |w| * bound + |bias| + 2^(shift-1) reaches 2^24. Spec: "Integer layers".
         """
         if any(np.asarray(array).dtype.kind not in "iu" for array in (weight, bias, shift, input_bound)):
             raise WeightsError(f"{name}: weights, biases, shifts and bounds must be integers")
@@ -106,7 +108,9 @@ class Layer:
             )
 
         scale = np.ldexp(np.float32(1), -exponent)[:, None]
-        bands = weight.transpose(2, 0, 3, 1).astype(np.float32, order="C").reshape(kernel, outputs, -1)
+        bands = np.empty(weight.size, np.float32) if room is None else room
+        bands.reshape(kernel, outputs, kernel, inputs)[...] = weight.transpose(2, 0, 3, 1)
+        bands = bands.reshape(kernel, outputs, -1)
         bands *= scale
         return cls(bands, (bias + half).astype(np.float32)[:, None] * scale, stride, lo, hi)
 

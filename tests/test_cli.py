@@ -148,7 +148,10 @@ def commands(
     command: click.Command = cli.main, *names: str
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None and child.name == name
             yield from commands(child, *names, name)
     else:
         yield names, command
@@ -453,10 +456,11 @@ def test_help_ends_with_two_examples_that_parse(names: tuple[str, ...], command:
         ]
         assert list(names) in [call[1 : 1 + len(names)] for call in calls]
         for call in (shlex.split(" ".join(call)) for call in calls):
-            node: click.Command = cli.main
+            node: click.Command | None = cli.main
             rest = call[1:]
             while isinstance(node, click.Group):
-                node = node.commands[rest.pop(0)]
+                node = node.get_command(click.Context(node), rest.pop(0))
+            assert node is not None
             node.make_context(call[1], rest)
 
 

@@ -58,4 +58,4 @@ def test_the_commands_are_those_of_fsc() -> None:
     for block in readme.CONSOLE.findall(TEXT):
         for command in readme.commands(block):
             name = command.split()[1]
-            assert command.startswith("fsc ") and name in cli.main.commands
+            assert command.startswith("fsc ") and name in cli.COMMANDS

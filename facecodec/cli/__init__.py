@@ -7,12 +7,27 @@ import gc
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from facecodec.cli import coding, lab, measure, reading
 from facecodec.errors import FscError
+
+COMMANDS = {
+    "encode": "coding.encode",
+    "decode": "coding.decode",
+    "truncate": "coding.truncate",
+    "strip": "coding.strip",
+    "features": "reading.features",
+    "compare": "reading.compare",
+    "info": "reading.info",
+    "verify": "reading.verify",
+    "eval": "measure.evaluate",
+    "bench": "lab.bench",
+    "train": "lab.train",
+}
+"""Where each command is, in the order in which a newcomer needs them; imported when it is asked for."""
 
 INTERRUPTED = 130
 
@@ -44,8 +59,16 @@ class Fsc(click.Group):
         sys.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which a newcomer needs them."""
-        return list(self.commands)
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, None if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        room, function = COMMANDS[cmd_name].split(".")
+        command: click.Command = getattr(import_module(f"facecodec.cli.{room}"), function)
+        return command
 
 
 def _fail(message: str, code: int) -> int:
@@ -63,7 +86,3 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 error, 2 wrong usage, 3 no face, 4 damaged or unknown stream, 5 weights, 130 Ctrl-C.
     """
-
-
-for _command in (*coding.COMMANDS, *reading.COMMANDS, *measure.COMMANDS, *lab.COMMANDS):
-    main.add_command(_command)

@@ -189,6 +189,3 @@ def strip(file: str, keep: str, output: str | None, force: bool) -> None:
     with streams.about(file):
         rest = facecodec.strip(data, keep)
     streams.write(target, rest, force=force)
-
-
-COMMANDS = (encode, decode, truncate, strip)

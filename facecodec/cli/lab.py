@@ -174,6 +174,3 @@ def freeze(network: str, data: Path, version: int, runs: Path, weights: Path) ->
     """
     bridge = importlib.import_module("facecodec.training.freeze")
     bridge.freeze(runs=runs, weights=weights, data=data, network=network, version=version)
-
-
-COMMANDS = (bench, train)

@@ -30,5 +30,3 @@ for _command in (
     measure_rd.faces,
 ):
     evaluate.add_command(_command)
-
-COMMANDS = (evaluate,)

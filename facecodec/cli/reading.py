@@ -127,6 +127,3 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
             click.echo(f"{name}: {'; '.join(sentences) or 'ok'}")
     if any(findings.values()):
         context.exit(StreamError.exit_code)
-
-
-COMMANDS = (features, compare, info, verify)
