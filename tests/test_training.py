@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from samples import waves
 from torch import nn
 
-from facecodec import base_layer, enhancement, weights
+from facecodec import base_layer, enhancement, faces, weights
 from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import quantised
@@ -499,13 +499,39 @@ def test_sources_of_faces_are_drawn_alike():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_faces_are_warped_and_covered_only_in_part(seed):
+def test_faces_are_turned_warped_and_covered_only_in_part(seed):
     rng = np.random.default_rng(seed)
     view, other = waves(112, 112, seed), waves(112, 112, seed + 50)
-    moved, hidden = augment.warped(rng, view), augment.covered(rng, view, other)
-    for changed in (moved, hidden):
+    aside, moved = augment.turned(rng, view), augment.warped(rng, view)
+    hidden = augment.covered(rng, view, other)
+    for changed in (aside, moved, hidden):
         assert (changed.dtype, changed.shape) == (np.uint8, view.shape)
         assert (changed != view).any()
     same = (hidden == view).all(2).mean()
     assert 0.2 < same < 1
-    assert np.abs(moved.astype(int) - view).mean() < 40
+    for whole in (aside, moved):
+        assert np.abs(whole.astype(int) - view).mean() < 40
+
+
+def test_a_head_turns_about_its_own_axis():
+    view = np.zeros((112, 112, 3), np.uint8)
+    view[71:74, 55:58, 0] = view[20:23, 20:23, 1] = 255
+    for seed in range(20):
+        seen = augment.turned(np.random.default_rng(seed), view)
+        near, far = (np.argwhere(seen[..., channel]).mean(0) for channel in range(2))
+        assert np.dot(near - (72, 56), far - 21) < 0
+
+
+def test_what_lies_beyond_the_picture_may_be_another_one():
+    picture, behind = np.full((60, 50, 3), 200, np.uint8), np.full((90, 90, 3), 7, np.uint8)
+    matrix = np.array([[1.0, 0.0, -20.0], [0.0, 1.0, -30.0]])
+    view = faces.crop(picture, matrix, faces.FRAME)
+    seen = [
+        augment.surrounded(np.random.default_rng(seed), view, matrix, picture, behind) for seed in range(20)
+    ]
+    assert {int((one == 7).all(2).sum()) for one in seen} == {0, 112 * 112 - 60 * 50}
+    assert all((one[30:90, 20:70] == 200).all() for one in seen)
+    inside = np.array([[0.1, 0.0, 5.0], [0.0, 0.1, 5.0]])
+    assert all(
+        augment.surrounded(np.random.default_rng(s), view, inside, picture, behind) is view for s in range(9)
+    )

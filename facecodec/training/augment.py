@@ -1,4 +1,4 @@
-"""Random views of a face: geometry, expression, cover, light, blur, noise, compression, low resolution."""
+"""Random views of a face: geometry, turn, expression, cover, light, blur, noise, JPEG, low resolution."""
 
 from __future__ import annotations
 
@@ -60,6 +60,45 @@ def warped(rng: np.random.Generator, view: Pixels) -> Pixels:
         view, x + shift[..., 0], y + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
     return np.asarray(moved, np.uint8)
+
+
+def turned(rng: np.random.Generator, view: Pixels) -> Pixels:
+    """Return a face that looks elsewhere, up, down or aside: its near parts move against its far ones.
+
+    A head is near enough half an ellipsoid with a nose.
+    """
+    y, x = np.mgrid[: faces.FRAME, : faces.FRAME].astype(np.float32)
+    inside = 1 - ((x - 55.5) / 46) ** 2 - ((y - 66) / 62) ** 2
+    depth = 36 * np.sqrt(np.clip(inside, 0, 1)) + 11 * np.exp(-(((x - 55.5) / 7) ** 2) - ((y - 74) / 10) ** 2)
+    depth = cv2.GaussianBlur(depth, (0, 0), 3.0)
+    depth -= np.mean([depth[round(v), round(u)] for u, v in faces.TEMPLATE])
+    aside, up = np.tan(np.clip(rng.normal(0, 0.22, 2), -0.45, 0.45))
+    moved = cv2.remap(
+        view,
+        (x + depth * aside).astype(np.float32),
+        (y + depth * up).astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    return np.asarray(moved, np.uint8)
+
+
+def surrounded(
+    rng: np.random.Generator, view: Pixels, matrix: npt.NDArray[np.float64], picture: Pixels, other: Pixels
+) -> Pixels:
+    """Return a face cut from ``picture`` by ``matrix`` with ``other`` behind it where the picture had ended.
+
+    Half of the time; else the border goes on in streaks, as when a face at the edge is encoded.
+    """
+    y, x = np.mgrid[: faces.FRAME, : faces.FRAME]
+    place = np.tensordot(matrix, np.stack([x, y, np.ones_like(x)]), 1)
+    height, width = picture.shape[:2]
+    outside = (place < -0.5).any(0) | (place[0] > width - 0.5) | (place[1] > height - 0.5)
+    if not outside.any() or rng.random() < 0.5:
+        return view
+    behind = cv2.resize(other, (faces.FRAME, faces.FRAME), interpolation=cv2.INTER_AREA)
+    filled: Pixels = np.where(outside[..., None], behind, view).astype(np.uint8)
+    return filled
 
 
 def covered(rng: np.random.Generator, view: Pixels, other: Pixels) -> Pixels:

@@ -31,7 +31,8 @@ from facecodec.training.run import Run
 BATCH = 64
 VARIANTS = 4
 BLENDED = 0.25
-WARPED = 0.4
+TURNED = 0.4
+WARPED = 0.3
 COVERED = 0.25
 DAMAGED = 0.6
 RATE = 1e-3
@@ -102,19 +103,24 @@ class Pool:
         return self.views[rows], targets, features.float()
 
     def view(self, row: int) -> np.ndarray:
-        """Return one view, uint8 (112, 112, 3): moved, and maybe blended with another, warped or covered."""
+        """Return a view, uint8 (112, 112, 3): moved, maybe blended with another, turned, warped, covered."""
         rng = np.random.default_rng(row)
         view = self._cut(rng)
         if rng.random() < BLENDED:
             view = augment.blended(rng, view, self._cut(rng))
+        if rng.random() < TURNED:
+            view = augment.turned(rng, view)
         if rng.random() < WARPED:
             view = augment.warped(rng, view)
         return augment.covered(rng, view, self._cut(rng)) if rng.random() < COVERED else view
 
     def _cut(self, rng: np.random.Generator) -> np.ndarray:
         index = self.pictures.any_face(rng)
+        picture = self.pictures.picture(index)
         matrix = augment.jittered(rng, self.pictures.landmarks(index))
-        return faces.crop(self.pictures.picture(index), matrix, faces.FRAME)
+        view = faces.crop(picture, matrix, faces.FRAME)
+        behind = self.pictures.picture(self.pictures.any_face(rng))
+        return augment.surrounded(rng, view, matrix, picture, behind)
 
 
 def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
