@@ -14,11 +14,13 @@ import numpy.typing as npt
 from . import base_layer, codec, enhancement, rans, residual_fit, weights
 from .container import Container, SectionType
 from .entropy import CODE_GROUP, CODE_TOP, code_groups
-from .errors import FscError, ImageError, NoFaceError
+from .errors import FscError, ImageError, NoFaceError, WeightsError
 from .geometry import Geometry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from .networks.encoder import FaceEncoder
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -96,9 +98,8 @@ def encode(
         raise ValueError(f"tune is fidelity or recognition, not {tune!r}")
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
-    name = weights.newest("base")
-    model = base_layer.load(name)
-    faces, appearance = _faces(pixels, name, aligned)
+    model = base_layer.load(weights.newest("base"))
+    faces, appearance = _faces(pixels, model, aligned)
     if not faces.geometries and no_face == "error":
         raise NoFaceError("no face was found in the picture")
     file = Container(width, height, model.id, ())
@@ -124,10 +125,10 @@ def encode(
     elif min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
-        wanted = _embedded(pixels, faces.geometries, name)
+        wanted = _embedded(pixels, faces.geometries)
 
         def similar(picture: Pixels) -> bool:
-            cosines = (_embedded(picture, faces.geometries, name) * wanted).sum(1)
+            cosines = (_embedded(picture, faces.geometries) * wanted).sum(1)
             return bool(cosines.min() >= min_similarity)
 
         words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
@@ -158,7 +159,7 @@ def embed(image: Pixels | Image, *, aligned: bool = False) -> npt.NDArray[np.flo
     ``image`` and ``aligned`` are as for ``encode``.  Raises ImageError and WeightsError.
     """
     pixels = _pixels(image)
-    return _embedded(pixels, _places(pixels, aligned), weights.newest("base"))
+    return _embedded(pixels, _places(pixels, aligned))
 
 
 def _pixels(image: Pixels | Image) -> Pixels:
@@ -199,7 +200,9 @@ def _places(pixels: Pixels, aligned: bool) -> tuple[Geometry | None, ...]:
     return tuple(Geometry.fit(matrix, width, height) for matrix in centred)
 
 
-def _faces(pixels: Pixels, base: str, aligned: bool) -> tuple[base_layer.Faces, base_layer.Codes]:
+def _faces(
+    pixels: Pixels, model: base_layer.BaseModel, aligned: bool
+) -> tuple[base_layer.Faces, base_layer.Codes]:
     """Return the faces of a picture and their appearance codes."""
     places = _places(pixels, aligned)
     if not places:
@@ -207,32 +210,37 @@ def _faces(pixels: Pixels, base: str, aligned: bool) -> tuple[base_layer.Faces, 
         return base_layer.Faces((), none[:, : base_layer.IDENTITY]), none[:, base_layer.IDENTITY :]
     from .networks import encoder
 
-    model = base_layer.load(base)
     near, wide = encoder.views(pixels, _matrices(pixels, places))
-    network = encoder.face_encoder(_beside(base, "trunk"))
+    network = face_encoder(model)
     identity = identity_codes(network.embed(near), network.step, model)
     appearance = network.codes(wide, partial(base_layer.previews, identity, model=model))
     return base_layer.Faces(places, identity), _limited(appearance, model.appearance, APPEARANCE_BYTES)
 
 
-def _embedded(pixels: Pixels, places: tuple[Geometry | None, ...], base: str) -> npt.NDArray[np.float32]:
+def _embedded(pixels: Pixels, places: tuple[Geometry | None, ...]) -> npt.NDArray[np.float32]:
     """Return float embeddings (N, 256), of unit norm, of the faces at these places of a picture."""
     if not places:
         return np.empty((0, base_layer.IDENTITY), np.float32)
     from .networks import encoder
 
     near, _ = encoder.views(pixels, _matrices(pixels, places))
-    return encoder.face_encoder(_beside(base, "trunk")).embed(near)
+    return face_encoder(base_layer.load(weights.newest("base"))).embed(near)
+
+
+def face_encoder(model: base_layer.BaseModel) -> FaceEncoder:
+    """Return the newest encoder of faces; raises WeightsError if it is for another base model."""
+    from .networks import encoder
+
+    name = weights.newest("trunk")
+    network = encoder.face_encoder(name)
+    if network.base != model.id:
+        raise WeightsError(f"{name} is for the base model {network.base.hex()}, not for {model.id.hex()}")
+    return network
 
 
 def _matrices(pixels: Pixels, places: tuple[Geometry | None, ...]) -> list[npt.NDArray[np.float64]]:
     height, width = pixels.shape[:2]
     return [_matrix(place, width, height) for place in places]
-
-
-def _beside(name: str, kind: str) -> str:
-    """Return the name of the float network that was trained with a frozen one."""
-    return f"{kind}-v{name.rpartition('-v')[2]}"
 
 
 def identity_codes(
@@ -279,7 +287,7 @@ def _analysed(
 
     name = weights.newest("texture")
     model = enhancement.load(name)
-    analysis = encoder.texture_analysis(_beside(name, "analysis"))
+    analysis = encoder.texture_analysis(name.replace("texture", "analysis"))
     y, hyper = encoder.analyse(analysis, pixels, prediction)
     known = enhancement.prior(hyper, prediction, model)
     rows, columns = known.mean.shape[1:]

@@ -270,9 +270,22 @@ def test_max_bytes_beyond_the_stream_gives_all_of_it(full):
 
 
 def test_embeddings_hang_little_on_the_precision_of_the_processor(monkeypatch):
-    reduced = encoder.embed(portrait(128), aligned=True)[0]
+    face = portrait(112)
+    views = np.array([face, face[:, :, ::-1], 255 - face, np.roll(face, 9, 0), face // 3])
+    name = weights.newest("trunk")
+    fast = networks.face_encoder(name).embed(views)
+    monkeypatch.setattr(networks, "supported", lambda: False)
+    slow = networks._face_encoder.__wrapped__(weights.load(name))
+    reduced = slow.embed(views)
     monkeypatch.setattr(networks, "reduced", nullcontext)
-    assert encoder.embed(portrait(128), aligned=True)[0] @ reduced > 0.9995
+    precise = slow.embed(views)
+    assert (reduced * precise).sum(1).min() > 0.9995
+    assert (fast * precise).sum(1).min() > 0.98
+
+
+def test_a_face_and_its_mirror_image_have_one_embedding():
+    network, face = networks.face_encoder(weights.newest("trunk")), portrait(112)
+    assert np.array_equal(network.embed(face[None]), network.embed(face[None, :, ::-1]))
 
 
 def test_quality_orders_sizes_and_reaches_everything(full):
@@ -378,7 +391,7 @@ def test_encoding_is_repeatable_and_independent_of_the_picture_before(full):
 
 
 def test_faces_are_encoded_alike_in_batches_and_alone():
-    network = networks.face_encoder(weights.newest("base").replace("base", "trunk"))
+    network = networks.face_encoder(weights.newest("trunk"))
     rng = np.random.default_rng(0)
     near = rng.integers(0, 256, (70, 112, 112, 3)).astype(np.uint8)
     embedded = network.embed(near[[0, 69]])
@@ -396,8 +409,8 @@ def test_faces_are_encoded_alike_in_batches_and_alone():
 
 
 def test_appearance_codes_make_up_for_what_the_preview_lacks():
-    name = weights.newest("base")
-    network, model = networks.face_encoder(name.replace("base", "trunk")), base_layer.load(name)
+    model = base_layer.load(weights.newest("base"))
+    network = encoder.face_encoder(model)
     near, wide = networks.views(portrait(112), [np.eye(2, 3)])
     identity = encoder.identity_codes(network.embed(near), network.step, model)
     show = partial(base_layer.previews, identity, model=model)
@@ -434,5 +447,8 @@ def test_float_weights_of_another_network_are_refused(monkeypatch):
         networks._texture_analysis(trunk)
 
 
-def test_the_float_networks_belong_to_the_frozen_ones():
-    assert encoder._beside("base-v12", "trunk") == "trunk-v12"
+def test_a_trunk_for_another_base_model_is_refused():
+    model = base_layer.load(weights.newest("base"))
+    assert encoder.face_encoder(model).base == model.id
+    with pytest.raises(WeightsError, match=r"trunk-v\d+ is for the base model [0-9a-f]{8}, not for 01020304"):
+        encoder.face_encoder(replace(model, id=bytes([1, 2, 3, 4])))

@@ -16,7 +16,7 @@ from torch import nn
 from facecodec import base_layer, enhancement, faces, weights
 from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
-from facecodec.networks import quantised
+from facecodec.networks import eight_bits, encoder, quantised
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped, thaw
 from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, WIDER, Texture, scale_of
@@ -486,6 +486,78 @@ def test_kernels_of_eight_bits_are_loaded_within_half_a_unit(tmp_path):
             assert ((kernel * unit - value).abs() <= 0.51 * unit).all()
         elif value.is_floating_point():
             assert stored[f"trunk.{key}"].dtype == torch.float16
+
+
+def test_a_new_trunk_keeps_all_else_of_the_newest_one(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    face = {"points": faces.TEMPLATE.tolist()}
+    record = {"source": "one", "size": [112, 112], "store": 0, "start": 0, "faces": [face]}
+    seen = Pictures([waves(112, 112).ravel()], [record])
+    monkeypatch.setattr(freeze, "open_sets", lambda *_: seen)
+    monkeypatch.setattr(freeze, "TOPS_FACES", 2)
+    monkeypatch.setattr(freeze, "ALIGNED_FACES", 3)
+    monkeypatch.setattr(freeze, "PARTS", 2)
+    learnt = Run(tmp_path / "embedding", Trunk(), minutes=1, rate=1e-3)
+    learnt.save()
+    freeze.freeze_trunk(tmp_path, tmp_path, tmp_path / "weights", 99)
+    stored = load_file(tmp_path / "weights" / "trunk-v99.safetensors")
+    before = weights.load(weights.newest("trunk"))
+    assert set(stored) == set(before.tensors)
+    for key, value in before.tensors.items():
+        if not key.startswith("trunk.") and key != "tops":
+            assert np.array_equal(stored[key].numpy(), value)
+    assert not np.array_equal(stored["tops"].numpy(), before["tops"])
+    kernel = stored["trunk.embed.weight"] * stored["trunk.embed.weight.unit"]
+    wanted = learnt.averaged.embed.weight
+    assert (kernel.T @ kernel - wanted.T @ wanted).abs().max() < 0.01
+
+
+def test_embeddings_are_turned_towards_those_of_before(monkeypatch):
+    torch.manual_seed(0)
+    trunk, turn = Trunk().eval(), torch.linalg.qr(torch.randn(256, 256))[0]
+    views = torch.randint(0, 256, (300, 112, 112, 3), dtype=torch.uint8).numpy()
+    with torch.inference_mode():
+        wanted = torch.nn.functional.normalize(trunk(torch.from_numpy(views).permute(0, 3, 1, 2).float())[0])
+    before = SimpleNamespace(embed=lambda near: (wanted @ turn.T).numpy())
+    monkeypatch.setattr(freeze, "_views", lambda *_: (views, views))
+    monkeypatch.setattr(freeze, "_spread", lambda *_: [])
+    kernel = trunk.embed.weight.clone()
+    freeze.align(trunk, before, Pictures([], []))
+    spanned = wanted.T @ wanted
+    assert torch.allclose(spanned @ turn.T @ trunk.embed.weight, spanned @ kernel, atol=1e-2)
+
+
+def test_maps_reach_their_tops_on_the_faces_that_set_them():
+    torch.manual_seed(0)
+    trunk, faces_seen = Trunk().eval(), torch.rand(4, 3, 112, 112) * 255
+    found = eight_bits.tops(trunk, faces_seen)
+    assert found.shape == (20,) and (found > 0).all()
+    assert torch.equal(found, eight_bits.tops(trunk, faces_seen))
+    entered = trunk.stages[0]((faces_seen - 127.5) / 127.5)
+    assert 0.99985 < (entered <= found[0]).double().mean() <= 0.99995
+    deepest = entered
+    for stage in list(trunk.stages)[1:]:
+        deepest = stage(deepest)
+    assert 0.9998 < (deepest <= found[-1]).double().mean() < 1
+
+
+@pytest.mark.skipif(not eight_bits.supported(), reason="needs a processor that sums products of bytes")
+def test_a_trunk_in_eight_bits_is_near_the_float_one():
+    torch.manual_seed(0)
+    trunk = Trunk()
+    views = torch.randint(0, 256, (6, 3, 112, 112), dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last
+    )
+    views[:3] //= 3
+    trunk.train()(views.float())  # statistics
+    trunk.eval()
+    tops = eight_bits.tops(trunk, views.float())
+    with torch.inference_mode():
+        wanted = trunk(views.float())[0]
+        encoder.fuse(trunk)
+        made = eight_bits.EightBits(trunk, tops)(views)
+    assert torch.nn.functional.cosine_similarity(wanted, made).min() > 0.99
+    assert (wanted - made).norm() < 0.1 * wanted.norm()
 
 
 def test_sources_of_faces_are_drawn_alike():

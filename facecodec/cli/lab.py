@@ -20,7 +20,7 @@ NETWORKS = {
     "texture": "the transforms and the prior of the enhancement layer",
 }
 TAUGHT = ("embedding", "preview")
-FROZEN = ("detector", "preview", "texture")
+FROZEN = ("detector", "embedding", "preview", "texture")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 TEACHER = "The recogniser to learn from, as TorchScript."
@@ -170,7 +170,8 @@ def regions(data: Path, runs: Path, teacher: Path) -> None:
 def freeze(network: str, data: Path, version: int, runs: Path, weights: Path) -> None:
     """Turn what a run has learnt into weight files.
 
-    NETWORK is the run: preview holds the whole base layer. What decides what files mean becomes integers.
+    NETWORK is the run: preview holds the whole base layer, embedding only a better trunk for the newest one.
+    What decides what files mean becomes integers.
     """
     bridge = importlib.import_module("facecodec.training.freeze")
     bridge.freeze(runs=runs, weights=weights, data=data, network=network, version=version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from facecodec import exact, faces, weights
 from facecodec.errors import WeightsError
+from facecodec.networks.eight_bits import EightBits, supported
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.precision import reduced
 from facecodec.networks.preview import APPEARANCE_TOP, Appearance
@@ -40,19 +41,26 @@ FINE_TOP = 32_767
 class FaceEncoder:
     """Aligned faces to embeddings, wide views to appearance codes.
 
-    ``step`` is the quantisation step of unit embeddings for which the tables of identity codes were made.
+    ``step`` is the quantisation step of unit embeddings for which the tables of identity codes were made, and
+    ``base`` the id of the base model that both are for.
     """
 
-    trunk: Trunk
+    trunk: Callable[[Tensor], Tensor]
     appearance: Appearance
     step: float
+    base: bytes
 
     @torch.inference_mode()
     def embed(self, views: Pixels) -> Floats:
-        """Return float embeddings (N, 256) of unit norm from aligned faces uint8 (N, 112, 112, 3)."""
-        with reduced():
-            found = [self.trunk(x)[0] for x in torch.split(_batch(views), BATCH)]
-        return F.normalize(torch.cat(found).float()).numpy()
+        """Return float embeddings (N, 256) of unit norm from aligned faces uint8 (N, 112, 112, 3).
+
+        Each is the mean of those of the face and of its mirror image.
+        """
+        found = []
+        for part in torch.split(_planes(views), BATCH):
+            both = F.normalize(self.trunk(torch.cat([part, part.flip(3)])).float())
+            found.append(F.normalize(both[: len(part)] + both[len(part) :]))
+        return torch.cat(found).numpy()
 
     @torch.inference_mode()
     def codes(self, wide: Pixels, show: Show) -> Codes:
@@ -102,9 +110,13 @@ def analyse(
     return y[0], z[0, :, ::4, ::4].astype(np.int32)
 
 
+def _planes(views: Pixels) -> Tensor:
+    """Return uint8 (N, 3, H, W), channels last, of uint8 (N, H, W, 3)."""
+    return torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2)
+
+
 def _batch(views: Pixels) -> Tensor:
-    batch = torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2).float()
-    return batch.contiguous(memory_format=torch.channels_last)
+    return _planes(views).float().contiguous(memory_format=torch.channels_last)
 
 
 def fuse(model: nn.Module) -> None:
@@ -126,7 +138,16 @@ def _face_encoder(file: weights.Model) -> FaceEncoder:
     trunk, appearance = Trunk(), Appearance()
     _fill(trunk, file, "trunk.")
     _fill(appearance, file, "appearance.")
-    return FaceEncoder(trunk, appearance, float(file["step"][0]))
+    tops = torch.from_numpy(file["tops"])
+    fast = EightBits(trunk, tops) if supported() else partial(_in_float, trunk)
+    return FaceEncoder(fast, appearance, float(file["step"][0]), file["base"].tobytes())
+
+
+def _in_float(trunk: Trunk, faces: Tensor) -> Tensor:
+    """Return embeddings (N, 256) of faces uint8 (N, 3, 112, 112)."""
+    with reduced():
+        embedding: Tensor = trunk(faces.float())[0]
+    return embedding
 
 
 def texture_analysis(name: str) -> Analysis:

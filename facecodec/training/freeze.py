@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from facecodec import faces
+from facecodec import weights as models
+from facecodec.container import ID_BYTES
 from facecodec.entropy import CODE_GROUP, CODE_TOP
+from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
-from facecodec.networks.embedding import EMBEDDING
+from facecodec.networks.embedding import EMBEDDING, Trunk
+from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, views
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
 from facecodec.training import regions, trees
-from facecodec.training.data import open_sets
-from facecodec.training.embedding import IDENTITY_STEP
+from facecodec.training.data import Pictures, open_sets
+from facecodec.training.embedding import IDENTITY_STEP, to_batch
 from facecodec.training.preview import Base
 from facecodec.training.texture import BATCH, Crops
 from facecodec.training.views import previews
@@ -28,6 +34,10 @@ from facecodec.training.views import previews
 Arrays = dict[str, np.ndarray]
 PRECISION = 14
 FACES = 6000
+TOPS_FACES = 512
+ALIGNED_FACES = 3072
+PARTS = 48
+"""In so many parts are these looked at."""
 CROP_BATCHES = 60
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 INT8 = 127
@@ -43,7 +53,7 @@ def freeze_detector(runs: Path, data: Path, weights: Path, version: int) -> None
 
 
 def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
-    """Write ``base-vN`` (integers) and ``trunk-vN`` (float16) from the run ``preview``."""
+    """Write ``base-vN`` (integers) and ``trunk-vN`` (8 bits) from the run ``preview``."""
     model = Base()
     model.load_state_dict(averaged(runs / "preview" / "checkpoint.safetensors"))
     model.eval()
@@ -64,11 +74,47 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
         assert isinstance(layer, nn.Conv2d)
         tensors |= named(f"layers.{index}", frozen(layer, input_bound=TOP, top=INT8))
     tensors |= named("finish", frozen(generator.finish, input_bound=TOP, top=INT8))
-    write(weights, f"base-v{version}", tensors)
-    encoder = named("trunk", eighths(model.trunk.state_dict()))
+    identifier = write(weights, f"base-v{version}", tensors)
+    encoder = trunk_tensors(model.trunk, pictures)
     encoder |= named("appearance", eighths(model.appearance.state_dict()))
     encoder["step"] = np.array([IDENTITY_STEP], np.float32)
+    encoder["base"] = np.frombuffer(identifier, np.uint8)
     write(weights, f"trunk-v{version}", encoder)
+
+
+def freeze_trunk(runs: Path, data: Path, weights: Path, version: int) -> None:
+    """Write ``trunk-vN`` (8 bits) from the run ``embedding``: all else of it is that of the newest one."""
+    before = models.load(models.newest("trunk"))
+    trunk = Trunk()
+    trunk.load_state_dict(averaged(runs / "embedding" / "checkpoint.safetensors"))
+    kept = {key: value for key, value in before.tensors.items() if not key.startswith("trunk.")}
+    pictures = open_sets(data, "train-*", runs / "cache")
+    align(trunk.eval(), face_encoder(before.name), pictures)
+    write(weights, f"trunk-v{version}", kept | trunk_tensors(trunk, pictures))
+
+
+@torch.no_grad()
+def align(trunk: Trunk, before: FaceEncoder, pictures: Pictures) -> None:
+    """Turn all embeddings of a trunk towards those of another one, so that files of both are compared well.
+
+    By the rotation that is best on faces of these pictures; what embeddings say of each other stays.
+    Schönemann 1966.
+    """
+    near = _views(pictures, _spread(pictures, ALIGNED_FACES))[0]
+    wanted = torch.from_numpy(before.embed(near))
+    found = torch.cat(
+        [nn.functional.normalize(trunk(to_batch(part))[0]) for part in np.array_split(near, PARTS)]
+    )
+    left, _, right = torch.linalg.svd(wanted.T.double() @ found.double())
+    turn = (left @ right).float()
+    trunk.embed.weight.copy_(turn @ trunk.embed.weight)
+    trunk.embed.bias.copy_(turn @ trunk.embed.bias)
+
+
+def trunk_tensors(trunk: Trunk, pictures: Pictures) -> Arrays:
+    """Return the tensors of a trunk: kernels of 8 bits, tops of its maps on faces of these pictures."""
+    tops = eight_bits.tops(trunk, to_batch(_views(pictures, _spread(pictures, TOPS_FACES))[0]))
+    return named("trunk", eighths(trunk.state_dict())) | {"tops": tops.numpy()}
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -100,17 +146,25 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     write(weights, f"analysis-v{version}", eighths(model.analysis.state_dict()))
 
 
+def _spread(pictures: Pictures, count: int) -> list[int]:
+    """Return the indices of so many pictures with a face, from first to last."""
+    faced = pictures.with_faces()
+    return [faced[i] for i in np.linspace(0, len(faced) - 1, count).astype(int)]
+
+
+def _views(pictures: Pictures, chosen: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return aligned faces (N, 112, 112, 3) and wide views (N, 64, 64, 3) of these pictures."""
+    pairs = [views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in chosen]
+    near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
+    return near, wide
+
+
 @torch.no_grad()
 def _codes(model: Base, pictures: Any, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return identity codes and appearance codes of these pictures."""
-    from facecodec import faces
-    from facecodec.networks.encoder import quantised, views
-    from facecodec.training.embedding import to_batch
-
     identities, appearances = [], []
     for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
-        pairs = [views(pictures.picture(i), [faces.similarity(pictures.landmarks(i))]) for i in batch]
-        near, wide = (np.concatenate(kind) for kind in zip(*pairs, strict=True))
+        near, wide = _views(pictures, batch)
         embedding = nn.functional.normalize(model.trunk(to_batch(near))[0]).numpy()
         identities.append(quantised(embedding / np.float32(IDENTITY_STEP), CODE_TOP))
         appearances.append(quantised(model.appearance(to_batch(wide)).numpy(), APPEARANCE_TOP))
@@ -187,14 +241,18 @@ def eighths(state: dict[str, Tensor]) -> Arrays:
     return tensors
 
 
-def write(weights: Path, name: str, tensors: Arrays) -> None:
-    """Write a model file and list its SHA-256; an existing name is never written again with other bytes."""
+def write(weights: Path, name: str, tensors: Arrays) -> bytes:
+    """Write a model file, list its SHA-256 and return its id.
+
+    An existing name is never written again with other bytes.
+    """
     data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
     path, sums = weights / f"{name}.safetensors", weights / "SHA256SUMS"
     weights.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.read_bytes() != data:
         raise FileExistsError(f"{path} exists; a new training is a new version")
     path.write_bytes(data)
+    digest = hashlib.sha256(data)
     listed = [
         line
         for line in (sums.read_text() if sums.exists() else "").splitlines()
@@ -203,16 +261,22 @@ def write(weights: Path, name: str, tensors: Arrays) -> None:
     sums.write_text(
         "\n".join(
             sorted(
-                [*listed, f"{hashlib.sha256(data).hexdigest()}  {path.name}"],
+                [*listed, f"{digest.hexdigest()}  {path.name}"],
                 key=lambda line: line.split()[1],
             )
         )
         + "\n"
     )
+    return digest.digest()[:ID_BYTES]
 
 
 def freeze(*, runs: Path, weights: Path, data: Path, network: str, version: int) -> None:
-    """Write the files of one network: ``detector``, ``preview`` (the whole base layer) or ``texture``."""
+    """Write the files of a run: ``detector``, ``embedding``, ``preview`` (the base layer) or ``texture``."""
     torch.manual_seed(0)
-    writers = {"detector": freeze_detector, "preview": freeze_base, "texture": freeze_texture}
+    writers = {
+        "detector": freeze_detector,
+        "embedding": freeze_trunk,
+        "preview": freeze_base,
+        "texture": freeze_texture,
+    }
     writers[network](runs, data, weights, version)

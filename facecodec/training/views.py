@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from facecodec import base_layer, faces, weights
-from facecodec.encoder import identity_codes
-from facecodec.networks import encoder, exact_torch
+from facecodec.encoder import face_encoder, identity_codes
+from facecodec.networks import exact_torch
 from facecodec.training.data import Pictures
 
 
@@ -51,8 +51,8 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
 
     ``name`` is that of the set of pictures; pictures without a face are grey.
     """
-    base = weights.newest("base")
-    model, network = base_layer.load(base), encoder.face_encoder(base.replace("base", "trunk"))
+    model = base_layer.load(weights.newest("base"))
+    network = face_encoder(model)
     path = cache / f"previews-{name}-{model.id.hex()}.npy"
     if not path.exists():
         shown = np.full((len(pictures), faces.WIDE_PIXELS, faces.WIDE_PIXELS, 3), 128, np.uint8)
