@@ -109,9 +109,10 @@ class Layer:
 
         scale = np.ldexp(np.float32(1), -exponent)[:, None]
         bands = np.empty(weight.size, np.float32) if room is None else room
-        bands.reshape(kernel, outputs, kernel, inputs)[...] = weight.transpose(2, 0, 3, 1)
+        bands = bands.reshape(kernel, outputs, kernel, inputs)
+        # In one go: another thread that loads the same layer may be using this room.
+        np.multiply(weight.transpose(2, 0, 3, 1), scale[:, None], out=bands)
         bands = bands.reshape(kernel, outputs, -1)
-        bands *= scale
         return cls(bands, (bias + half).astype(np.float32)[:, None] * scale, stride, lo, hi)
 
     @property

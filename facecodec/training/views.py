@@ -53,7 +53,7 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
     """
     model = base_layer.load(weights.newest("base"))
     network = face_encoder(model)
-    path = cache / f"previews-{name}-{model.id.hex()}.npy"
+    path = cache / f"previews-{name}-{weights.load(weights.newest('trunk')).id.hex()}.npy"
     if not path.exists():
         shown = np.full((len(pictures), faces.WIDE_PIXELS, faces.WIDE_PIXELS, 3), 128, np.uint8)
         chosen = np.array(pictures.with_faces())
