@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,14 +75,16 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> P
     if layers not in ("base", "full"):
         raise ValueError(f"layers are base or full, not {layers!r}")
     file = _parsed(data)
-    model = _base_model(file)
-    faces = _faces(file, model)
     sections = _usable(file)
-    appearance = np.zeros((len(faces.identity), base_layer.APPEARANCE), np.int32)
-    if coded := sections.get(SectionType.APPEARANCE):
-        appearance = base_layer.decode_appearance(coded.payload, len(appearance), model)
-    pixels = predict(faces, appearance, model, file.width, file.height, convolve)
-    if layers == "full" and (enhanced := sections.get(SectionType.ENHANCEMENT)):
+    enhanced = sections.get(SectionType.ENHANCEMENT) if layers == "full" else None
+    with _loading(enhanced):
+        model = _base_model(file)
+        faces = _faces(file, model)
+        appearance = np.zeros((len(faces.identity), base_layer.APPEARANCE), np.int32)
+        if coded := sections.get(SectionType.APPEARANCE):
+            appearance = base_layer.decode_appearance(coded.payload, len(appearance), model)
+        pixels = predict(faces, appearance, model, file.width, file.height, convolve)
+    if enhanced:
         pixels = _enhanced(pixels, faces, enhanced.payload, convolve)
     if layers == "full" and (exact := sections.get(SectionType.RESIDUAL)):
         pixels = residual.decode(exact.payload, pixels)
@@ -248,11 +253,33 @@ def _begun(section: Section) -> bool:
     return section.type == SectionType.ENHANCEMENT and len(section.payload) >= enhancement.ID_BYTES
 
 
-def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convolve: Conv2d) -> Pixels:
-    identifier, words = payload[: enhancement.ID_BYTES], payload[enhancement.HEAD_BYTES :]
-    if len(identifier) < enhancement.ID_BYTES:
+@contextmanager
+def _loading(enhanced: Section | None) -> Iterator[None]:
+    """Load the model of an enhancement beside what is done inside; its errors show up at its use."""
+
+    def load(payload: bytes) -> None:
+        with suppress(FscError, MemoryError):
+            _texture_model(payload)
+
+    if not enhanced:
+        yield
+        return
+    thread = threading.Thread(target=load, args=(enhanced.payload,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _texture_model(payload: bytes) -> enhancement.TextureModel:
+    if len(payload) < enhancement.ID_BYTES:
         raise CorruptError("the enhancement section has no model id")
-    model = enhancement.load(weights.named("texture", identifier))
+    return enhancement.load(weights.named("texture", payload[: enhancement.ID_BYTES]))
+
+
+def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convolve: Conv2d) -> Pixels:
+    model, words = _texture_model(payload), payload[enhancement.HEAD_BYTES :]
     order = payload[enhancement.ID_BYTES] if len(payload) > enhancement.ID_BYTES else enhancement.Order.ALIKE
     if order not in {*enhancement.Order}:
         raise UnsupportedError(f"an enhancement of order {order} is not known")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import facecodec
+
 PACKAGE = Path(__file__).parent.parent / "facecodec"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 350
@@ -127,9 +129,25 @@ def test_files_are_short_and_free_of_pickle(path: Path) -> None:
 
 
 def test_the_package_imports_neither_torch_nor_opencv() -> None:
-    script = "import sys, facecodec, facecodec.cli; sys.exit(str({'torch', 'cv2'} & set(sys.modules)))"
+    script = "import sys; from facecodec import *; sys.exit(str({'torch', 'cv2'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.stderr.strip() == "set()"
+
+
+def test_the_package_and_its_command_open_before_numpy_is_there() -> None:
+    script = (
+        "import sys, facecodec.cli.coding; from facecodec import FscError; sys.exit('numpy' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_all_that_is_public_is_there_and_nothing_else() -> None:
+    assert {name: getattr(facecodec, name).__name__ for name in dir(facecodec)} == {
+        name: name for name in facecodec.__all__
+    }
+    with pytest.raises(AttributeError, match="no attribute 'encoding'"):
+        facecodec.encoding  # noqa: B018
 
 
 def test_the_rules_would_notice() -> None:

@@ -288,6 +288,23 @@ def test_a_face_and_its_mirror_image_have_one_embedding():
     assert np.array_equal(network.embed(face[None]), network.embed(face[None, :, ::-1]))
 
 
+def test_a_face_with_a_quarter_of_the_light_keeps_its_embedding():
+    network, face = networks.face_encoder(weights.newest("trunk")), portrait(112)
+    dark = np.floor(face * 0.25 + 0.5).astype(np.uint8)
+    assert (network.embed(face[None]) * network.embed(dark[None])).sum() > 0.97
+    black = np.zeros_like(face)
+    assert np.isfinite(network.embed(black[None])).all()
+
+
+def test_bright_faces_are_left_as_they_are():
+    bright = np.full((2, 112, 112, 3), (networks.LIGHT, 200, 255), np.uint8)
+    assert networks.lit(bright) is bright
+    mixed = np.concatenate([bright, bright // 4])
+    lit = networks.lit(mixed)
+    assert np.array_equal(lit[:2], bright)
+    assert np.abs(lit.mean((1, 2, 3)) - networks.LIGHT).min() < 1
+
+
 def test_quality_orders_sizes_and_reaches_everything(full):
     sizes = [len(facecodec.encode(portrait(64), aligned=True, quality=q)) for q in (0, 25, 50, 75, 100)]
     assert sizes == sorted(sizes)

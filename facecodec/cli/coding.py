@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import click
 
 from facecodec.cli import streams
 from facecodec.errors import NoFaceError
+
+SMALL = 1 << 14
+"""A file of fewer bytes is decoded sooner by one thread than by several, which have to be started."""
 
 
 class Real(click.FloatRange):
@@ -125,11 +129,14 @@ def decode(file: str, output: str | None, force: bool, layers: str) -> None:
     The suffix of OUT says what is written: .png, .bmp, .tif and .webp keep the very pixels, .jpg and .avif do
     not; .npy, .json and .csv hold the embeddings and boxes instead (see fsc features).
     """
-    import facecodec
-
     target = streams.target(output, streams.beside(file, ".png"), force=force)
     suffix = ".png" if target == streams.STANDARD else Path(target).suffix
     data = streams.read(file)
+    if len(data) < SMALL:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    import facecodec
+
     with streams.about(file):
         if suffix in (".npy", ".json", ".csv"):
             from facecodec.cli import tables

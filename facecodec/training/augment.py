@@ -141,13 +141,13 @@ def degraded(rng: np.random.Generator, view: Pixels) -> Pixels:
         size = int(rng.integers(28, 90))
         small = cv2.resize(x, (size, size), interpolation=cv2.INTER_AREA)
         x = cv2.resize(small, x.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-    if rng.random() < 0.2:
-        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 2.2))).astype(np.uint8)
+    if rng.random() < 0.25:
+        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 2.5))).astype(np.uint8)
     if rng.random() < 0.25:
         noise = rng.normal(0, rng.uniform(2, 18), x.shape)
         x = np.clip(x + noise, 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
-        _, encoded = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 80))])
+    if rng.random() < 0.45:
+        _, encoded = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 60))])
         x = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     if rng.random() < 0.1:
         height, width = (int(v) for v in rng.integers(10, 50, 2))
