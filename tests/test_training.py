@@ -23,7 +23,7 @@ from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, 
 from facecodec.training import augment, freeze, preview, regions, run, trees
 from facecodec.training import texture as texture_training
 from facecodec.training.data import Pictures
-from facecodec.training.embedding import Teacher, closest_axes, linear_head
+from facecodec.training.embedding import IDENTITY_STEP, Teacher, closest_axes, linear_head
 from facecodec.training.run import Run
 
 # Runs
@@ -385,6 +385,37 @@ def test_the_generator_of_a_run_is_that_of_the_kept_weights():
     off = np.abs(twin.clamp(0, 255).permute(0, 2, 3, 1).numpy() - shown)
     assert off.max() <= 6
     assert off.mean() < 0.5
+
+
+def test_a_run_of_previews_starts_on_the_axes_where_codes_cost_least():
+    """Embeddings are turned to fall in variance, and the kept generator shows the same faces from them."""
+    torch.manual_seed(0)
+    model, rng = preview.Base(), np.random.default_rng(0)
+    assert preview.warm(model)
+    kept = weights.load(weights.newest("trunk"))
+    model.trunk.load_state_dict(encoder.state(kept, "trunk."))
+    blocks = rng.integers(0, 256, (400, 7, 7, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    before = encoder.face_encoder(kept.name)
+    start = model.generator.start.weight.detach()[:, :256, 0, 0]
+    shown = start @ torch.from_numpy(before.embed(blocks)).T / before.step
+    turn = preview.straighten(model, blocks, known=True)
+    assert torch.allclose(turn.T @ turn, torch.eye(256), atol=1e-4)
+    with torch.inference_mode():
+        embeddings = preview.mirrored(model.trunk, torch.from_numpy(blocks).permute(0, 3, 1, 2).float())
+    moment = embeddings.T @ embeddings / len(embeddings)
+    spread = moment.diagonal()
+    assert (moment - spread.diag()).abs().max() < 1e-4
+    assert (spread.diff() < 1e-5).all()
+    again = model.generator.start.weight.detach()[:, :256, 0, 0] @ embeddings.T / IDENTITY_STEP
+    assert torch.nn.functional.cosine_similarity(again, shown, 0).min() > 0.9  # noise, in 8 bits
+
+
+def test_false_match_rates_are_those_of_pictures_from_two_sources():
+    people = np.random.default_rng(0).integers(-3, 4, (400, 256))
+    twice, sources = people.repeat(2, 0), np.repeat(["a", "b"], 400)
+    alone = freeze.verdicts(twice, np.repeat("a", 800))
+    assert alone[1].tolist() == [1_000_000, 1000]  # one pair in a thousand shows one person
+    assert freeze.verdicts(twice, sources)[:, 0].max() < 400_000
 
 
 def test_axes_are_found_again_from_what_was_projected_on_them():

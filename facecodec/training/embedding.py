@@ -38,7 +38,7 @@ DAMAGED = 0.6
 RATE = 1e-3
 RELATION_WEIGHT = 4.0
 FEATURES_WEIGHT = 1.0
-IDENTITY_STEP = 0.07
+IDENTITY_STEP = 0.055
 CODE_TOP = 15
 FITTED = 9000
 LOG_STEPS = 100
@@ -134,14 +134,14 @@ def to_batch(views: np.ndarray) -> Tensor:
 
 
 def principal_axes(targets: Tensor) -> Tensor:
-    """Return the (512, 256) leading principal axes of unit embeddings, by second moment about zero."""
+    """Return the (D, 256) leading principal axes of embeddings (N, D), by second moment about zero."""
     _, vectors = torch.linalg.eigh(targets.T.double() @ targets.double())
     axes: Tensor = vectors.flip(1)[:, :EMBEDDING].float()
     return axes
 
 
 def closest_axes(targets: Tensor, embeddings: Tensor) -> Tensor:
-    """Return the orthonormal (512, 256) axes nearest to the map from targets (N, 512) to embeddings (N, 256).
+    """Return the orthonormal (D, 256) axes nearest to the map from targets (N, D) to embeddings (N, 256).
 
     So embeddings of a run that goes on from kept weights mean what they did.  Schönemann 1966.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +19,14 @@ from facecodec.entropy import CODE_GROUP, CODE_TOP
 from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING, Trunk
-from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, views
+from facecodec.networks.encoder import FaceEncoder, face_encoder, lit, quantised, views
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
 from facecodec.training import regions, trees
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, to_batch
-from facecodec.training.preview import Base
+from facecodec.training.preview import Base, mirrored
 from facecodec.training.texture import BATCH, Crops
 from facecodec.training.views import previews
 
@@ -59,13 +58,15 @@ def freeze_base(runs: Path, data: Path, weights: Path, version: int) -> None:
     model.eval()
     cache = runs / "cache"
     pictures = open_sets(data, "train-*", cache)
-    identity, appearance = _codes(model, pictures, np.linspace(0, len(pictures) - 1, FACES).astype(int))
+    chosen = _spread(pictures, FACES)
+    identity, appearance = _codes(model, pictures, chosen)
+    sources = np.array([pictures.records[index]["source"] for index in chosen])
     generator = model.generator
     bound = np.repeat([CODE_TOP, APPEARANCE_TOP], [EMBEDDING, APPEARANCE])
     tensors: Arrays = {
         "identity.frequencies": code_frequencies(identity, CODE_TOP),
         "appearance.frequencies": code_frequencies(appearance, APPEARANCE_TOP),
-        "verdicts": verdicts(identity),
+        "verdicts": verdicts(identity, sources),
     }
     linear = frozen(generator.linear, input_bound=APPEARANCE_TOP, input_step=1.0, output_step=1.0, top=INT8)
     tensors |= named("linear", linear)
@@ -160,12 +161,12 @@ def _views(pictures: Pictures, chosen: Iterable[int]) -> tuple[np.ndarray, np.nd
 
 
 @torch.no_grad()
-def _codes(model: Base, pictures: Any, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _codes(model: Base, pictures: Pictures, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return identity codes and appearance codes of these pictures."""
     identities, appearances = [], []
     for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
         near, wide = _views(pictures, batch)
-        embedding = nn.functional.normalize(model.trunk(to_batch(near))[0]).numpy()
+        embedding = mirrored(model.trunk, to_batch(lit(near))).numpy()
         identities.append(quantised(embedding / np.float32(IDENTITY_STEP), CODE_TOP))
         appearances.append(quantised(model.appearance(to_batch(wide)).numpy(), APPEARANCE_TOP))
     return np.concatenate(identities), np.concatenate(appearances)
@@ -180,13 +181,17 @@ def code_frequencies(codes: np.ndarray, top: int) -> np.ndarray:
     return np.array([trees.integer_frequencies(row + 0.01, PRECISION) for row in rows], np.uint16)
 
 
-def verdicts(identity: np.ndarray) -> np.ndarray:
+def verdicts(identity: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """Return (cosine, false match rate) in millionths, int32 (n, 2), by rising cosine.
 
-    ``identity`` are the codes of different people.
+    ``identity`` are codes (N, 256), ``sources`` (N,) where each is from.  Those of two sources are taken to
+    show different people, those of one may be of the same person; if there is one source only, all differ.
     """
     unit = identity / np.linalg.norm(identity, axis=1, keepdims=True)
-    cosines = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+    strange = sources[:, None] != sources
+    if not strange.any():
+        strange[:] = True
+    cosines = (unit @ unit.T)[np.triu(strange, 1)]
     thresholds = np.quantile(cosines, [1 - rate for rate in RATES])
     return np.round(np.column_stack([thresholds, RATES]) * 1e6).astype(np.int32)
 

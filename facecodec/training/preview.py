@@ -23,13 +23,16 @@ from facecodec.networks.preview import APPEARANCE_TOP, CODE_STEP, Appearance, Ge
 from facecodec.networks.quantised import set_rounding, snapped, thaw
 from facecodec.training.data import Pictures, open_set, open_sets
 from facecodec.training.embedding import (
+    IDENTITY_STEP,
     RELATION_WEIGHT,
     Pool,
     Teacher,
     brightened,
+    closest_axes,
     coded,
     damaged,
     epochs,
+    principal_axes,
     to_batch,
 )
 from facecodec.training.run import Run
@@ -65,14 +68,16 @@ class Base(nn.Module):
     def forward(self, views: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return unit embeddings and their coded twins (N, 256), and previews (M, 3, 64, 64), 0..255.
 
-        ``views`` are aligned faces (N, 3, 112, 112); the last M of them belong to ``wide`` (M, 3, 64, 64).
+        ``views`` are aligned faces (N, 3, 112, 112); the last M of them belong to ``wide`` (M, 3, 64, 64) and
+        are shown by the mean with their mirror images.
         """
-        embedding, _ = self.trunk(views)
-        embedding = F.normalize(embedding.float())
-        identity, decoded = coded(embedding)
+        found, _ = self.trunk(torch.cat([views, views[-len(wide) :].flip(3)]))
+        unit = F.normalize(found.float())
+        embedding, images = unit[: len(views)], unit[len(views) :]
+        identity, _ = coded(F.normalize(embedding[-len(wide) :] + images))
         codes = snapped(self.appearance(wide), 1.0).clamp(-APPEARANCE_TOP, APPEARANCE_TOP)
         shown = identity.detach().lerp(identity, TRUNK_SHARE)
-        return embedding, decoded, self.generator(shown[-len(wide) :], codes)
+        return embedding, coded(embedding)[1], self.generator(shown, codes)
 
 
 def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
@@ -81,7 +86,6 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     cache, source = runs / "cache", runs / "embedding"
     network = Teacher(teacher)
     pool = Pool(open_sets(data, "train-*", cache), network, source / "pool")
-    axes = torch.from_numpy(np.load(source / "axes.npy"))
     model = Base()
     start = {
         k.removeprefix("averaged."): v
@@ -95,10 +99,16 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     )
     known = warm(model)
     run = Run(runs / "preview", model, minutes=minutes, rate=RATE, weight_decay=0.02)
-    if not (run.step or known):
-        model.appearance.fit(to_batch(every[1][:: len(every[1]) // FITTED + 1]), APPEARANCE_BITS)
-        model.generator.start_from(model.appearance)
+    axes_file = runs / "preview" / "axes.npy"
+    if not run.step:
+        some = slice(None, None, len(pool.pictures) // FITTED + 1)
+        turn = straighten(model, every[0][some], known=known)
+        np.save(axes_file, np.load(source / "axes.npy") @ turn.numpy())
+        if not known:
+            model.appearance.fit(to_batch(every[1][some]), APPEARANCE_BITS)
+            model.generator.start_from(model.appearance)
         run.averaged.load_state_dict(model.state_dict())
+    axes = torch.from_numpy(np.load(axes_file))
     torch.manual_seed(run.step * 16 + run.worker)
     rng = np.random.default_rng([run.step, run.worker])
     recognised = epochs(rng, len(pool.views), BATCH)
@@ -165,6 +175,33 @@ def warm(model: Base) -> bool:
         thaw(layer, base.part(f"layers.{index}"))
     thaw(generator.finish, base.part("finish"))
     return True
+
+
+@torch.no_grad()
+def straighten(model: Base, near: np.ndarray, *, known: bool) -> Tensor:
+    """Turn a trunk's embeddings to their principal axes, where codes cost least; return the turn (256, 256).
+
+    As found on faces uint8 (N, 112, 112, 3).  The generator of a ``known`` base turns with it.
+    """
+    model.eval()
+    parts = np.array_split(near, -(-len(near) // BATCH))
+    found = torch.cat([mirrored(model.trunk, to_batch(part)) for part in parts])
+    turn = principal_axes(found)
+    model.trunk.embed.weight.copy_(turn.T @ model.trunk.embed.weight)
+    model.trunk.embed.bias.copy_(turn.T @ model.trunk.embed.bias)
+    if known:
+        before = encoder.face_encoder(weights.newest("trunk"))
+        change = closest_axes(torch.from_numpy(before.embed(near)), found @ turn)
+        identity = model.generator.start.weight[:, : len(turn), 0, 0]
+        identity.copy_(identity @ change * (IDENTITY_STEP / before.step))
+    return turn
+
+
+def mirrored(trunk: Trunk, views: Tensor) -> Tensor:
+    """Return the unit embeddings (N, 256) of faces (N, 3, 112, 112) as the encoder codes them."""
+    found, _ = trunk(torch.cat([views, views.flip(3)]))
+    face, image = F.normalize(found.float()).chunk(2)
+    return F.normalize(face + image)
 
 
 def unlikeness(
