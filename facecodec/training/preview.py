@@ -101,7 +101,7 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     run = Run(runs / "preview", model, minutes=minutes, rate=RATE, weight_decay=0.02)
     axes_file = runs / "preview" / "axes.npy"
     if not run.step:
-        some = slice(None, None, len(pool.pictures) // FITTED + 1)
+        some = np.arange(0, len(pool.pictures), len(pool.pictures) // FITTED + 1)
         turn = straighten(model, every[0][some], known=known)
         np.save(axes_file, np.load(source / "axes.npy") @ turn.numpy())
         if not known:
