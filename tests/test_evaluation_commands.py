@@ -318,7 +318,8 @@ def test_verify_refuses(toy: None, album: Path, album_pairs: Path, tmp_path: Pat
     assert fsc(*arguments, "--judge", tmp_path / "absent.ts").exit_code == 1
     (album / "Ada" / "Ada_0002.png").unlink()
     missing = fsc(*arguments)
-    assert missing.exit_code == 1 and "1 pictures of" in missing.stderr and "Ada_0002" in missing.stderr
+    assert missing.exit_code == 1
+    assert "1 picture of the pairs" in missing.stderr and "Ada_0002" in missing.stderr
 
 
 def test_the_face_that_a_picture_is_of() -> None:
@@ -517,7 +518,7 @@ def test_rd_command(toy: None, packed: Path, tmp_path: Path) -> None:
     heads = "26 dB | 28 dB | 30 dB | 32 dB | 34 dB | our rate | by MS-SSIM |"
     assert f"| all, 4 pictures | {heads}" in text
     assert "| JPEG |" in text and "| AVIF |" not in text
-    assert "over 1 pictures: 0." in text
+    assert "over 1 picture: 0." in text
     rows = (out / "rd.csv").read_text().splitlines()
     assert rows[0] == ("id,source,width,height,faces,codec,setting,bytes,psnr,ms_ssim,encode_ms,decode_ms")
     assert {row.split(",")[0] for row in rows[1:]} == {"p0", "p1", "p2", "p3"}

@@ -74,7 +74,8 @@ def groups(
     if sitting.as_json:
         streams.show_json(summary)
         return
-    click.echo(f"{summary['pictures']:,} pictures, {len(summary['without_face'])} without a face found")
+    found = streams.counted(summary["pictures"], "picture")
+    click.echo(f"{found}, {len(summary['without_face'])} without a face found")
     if judge == "own":
         click.echo(OWN)
     for by, compared in summary["by"].items():
@@ -135,7 +136,7 @@ def faces1024(
     if sitting.as_json:
         streams.show_json(summary)
         return
-    click.echo(f"{summary['pictures']:,} pictures, {budget:,} bytes")
+    click.echo(f"{streams.counted(summary['pictures'], 'picture')}, {budget:,} bytes")
     if judge == "own":
         click.echo(OWN)
     for row in summary["rows"]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from facecodec.cli import streams
 from facecodec.cli.measure_options import Sitting, described, spread
 from facecodec.errors import FscError
 
@@ -74,7 +75,8 @@ def paired(sitting: Sitting, wanted: Pairs) -> tuple[Pairs, list[Entry]]:
     known = {entry.id: entry for entry in open_pictures(sitting.images)}
     missing = [name for name in wanted.pictures() if name not in known]
     if missing:
-        raise FscError(f"{len(missing)} pictures of the pairs are not in {sitting.images}: {missing[0]} ...")
+        lost = streams.counted(len(missing), "picture")
+        raise FscError(f"not in {sitting.images}: {lost} of the pairs, {missing[0]} ...")
     chosen = wanted.taken(spread(list(range(len(wanted.ids))), sitting.limit))
     return chosen, [known[name] for name in chosen.pictures()]
 

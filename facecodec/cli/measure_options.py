@@ -71,7 +71,7 @@ class Sitting:
         journal = Journal(path, conditions(self.images) | {"options": options}, force=self.force)
         pending = [item for item in items if key(item) not in journal.records]
         done = len(items) - len(pending)
-        label = f"{len(items):,} pictures" + (f", {done:,} of them known" if done else "")
+        label = streams.counted(len(items), "picture") + (f", {done:,} of them known" if done else "")
         with click.progressbar(
             run(function, pending, self.jobs),
             length=len(pending),

@@ -78,14 +78,15 @@ def _measured(task: tuple[Any, bool], others: tuple[Any, ...]) -> Any:
 
 
 def _show(result: dict[str, Any]) -> None:
-    click.echo(f"{result['pictures']} pictures, {result['without_face']} without a face found")
+    found = streams.counted(result["pictures"], "picture")
+    click.echo(f"{found}, {result['without_face']} without a face found")
     click.echo(
         "Mean bytes of whole files for at least this PSNR, and our rate against theirs (Bjontegaard)\n"
     )
     groups = sorted(result["groups"].items(), key=lambda item: -item[1]["pictures"])[:MOST_GROUPS]
     for name, group in groups:
         heads = [*(f"{target} dB" for target in result["targets"]), "our rate", "by MS-SSIM"]
-        click.echo(f"| {name}, {group['pictures']} pictures | " + " | ".join(heads) + " |")
+        click.echo(f"| {name}, {streams.counted(group['pictures'], 'picture')} | " + " | ".join(heads) + " |")
         click.echo("|---" * (len(heads) + 1) + "|")
         for codec, values in group["bytes"].items():
             cells = ["-" if value is None else f"{value:.0f}" for value in values]
@@ -107,7 +108,7 @@ def _show(result: dict[str, Any]) -> None:
     if fall["pictures"]:
         click.echo(
             f"\nLargest fall of PSNR along the stream, in steps of {fall['stride']} bytes, over "
-            f"{fall['pictures']} pictures: {fall['decibels']:.3f} dB"
+            f"{streams.counted(fall['pictures'], 'picture')}: {fall['decibels']:.3f} dB"
         )
 
 
@@ -141,7 +142,7 @@ def faces(sitting: Sitting) -> None:
     if sitting.as_json:
         streams.show_json(result)
         return
-    click.echo(f"{result['pictures']:,} pictures, {result['labelled']:,} with a label")
+    click.echo(f"{streams.counted(result['pictures'], 'picture')}, {result['labelled']:,} with a label")
     if result["labelled"]:
         click.echo(f"right face found      {100 * result['found']:8.2f} %")
         click.echo(f"  and it comes first   {100 * result['found_first']:6.2f} %")

@@ -72,9 +72,7 @@ def verify(
         streams.show_json(summary)
         return
     absent = len(summary["without_face"])
-    click.echo(
-        f"{summary['pairs']:,} pairs of {summary['pictures']:,} pictures; {absent} without a face found"
-    )
+    click.echo(f"{_compared(summary)}; {absent} without a face found")
     if judge == "own":
         click.echo(OWN)
     click.echo(f"\n{'':24}{'accuracy':>16}{'TAR at FAR 0.1 %':>18}{'mean cosine':>13}   from")
@@ -82,13 +80,16 @@ def verify(
         lacking = f", {row['missing']:,} missing" if row["missing"] else ""
         click.echo(f"{row['name']:24}{_accuracy(row)}   {row['from']}{lacking}")
     if summary["one_face"]:
-        click.echo(
-            f"\n{'bytes':24}{'mean':>16}{'most':>18}   in {summary['one_face']:,} pictures with one face"
-        )
+        alone = streams.counted(summary["one_face"], "picture")
+        click.echo(f"\n{'bytes':24}{'mean':>16}{'most':>18}   in {alone} with one face")
         for name, key in {"identity codes": "identity_bytes", "base-only file": "base_bytes"}.items():
             click.echo(f"{name:24}{summary[key]['mean']:16.1f}{summary[key]['max']:18}")
     if summary["needed"]:
         _show_needed(summary["needed"], summary["titles"])
+
+
+def _compared(summary: dict[str, Any]) -> str:
+    return f"{streams.counted(summary['pairs'], 'pair')} of {streams.counted(summary['pictures'], 'picture')}"
 
 
 def _accuracy(row: dict[str, Any]) -> str:
@@ -139,7 +140,7 @@ def robust(sitting: Sitting, pairs_file: Path) -> None:
     if sitting.as_json:
         streams.show_json(summary)
         return
-    click.echo(f"{summary['pairs']:,} pairs of {summary['pictures']:,} pictures")
+    click.echo(_compared(summary))
     click.echo(f"\n{'':48}{'accuracy':>16}{'TAR at FAR 0.1 %':>18}{'mean cosine':>13}  not found")
     for row in summary["rows"]:
         for kind in ("float", "codes"):

@@ -89,7 +89,7 @@ def info(file: str, as_json: bool) -> None:
         streams.show_json({"file": file, "bytes": len(data), **asdict(about)})
         return
     streams.say(file, *about.notes)
-    faces = f"{about.faces} face" + ("s" if about.faces != 1 else "")
+    faces = streams.counted(about.faces, "face")
     click.echo(f"{about.width}x{about.height} pixels, {faces}, {len(data):,} bytes")
     click.echo(f"bitstream version {about.version}, model {about.model}")
     click.echo()

@@ -73,6 +73,11 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return so many of a noun: "1 picture", "2,000 pictures"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def examples(*lines: str) -> str:
     """Return the end of a help text: examples, one a line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
