@@ -73,6 +73,7 @@ evaluate: $(STAMP)  ## measure the weights on the sets under DATA into REPORT, w
 	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128 --tune recognition)
 	$(RUN) -m facecodec eval faces1024 --images $(DATA)/lfw-dev.jsonl $(EVAL) --chips 128 $(if $(JUDGE),--judge $(JUDGE) --pairs $(DATA)/lfw-dev-pairs.csv,--limit 200)
 	$(RUN) -m facecodec eval robust --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
+	$(RUN) -m facecodec eval previews --images $(DATA)/test.jsonl $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
 	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels group $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
 	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels gender $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
 	$(RUN) -m facecodec eval groups --images $(DATA)/test.jsonl --labels age --bands 20,40,60 $(EVAL) $(if $(JUDGE),--judge $(JUDGE))

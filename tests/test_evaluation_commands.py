@@ -24,6 +24,7 @@ from facecodec.evaluation import (
     looks,
     peers,
     pictures,
+    quality,
     report,
     thousand,
 )
@@ -431,6 +432,28 @@ def test_faces1024_refuses(album: Path, album_pairs: Path) -> None:
     arguments = ["eval", "faces1024", "--images", album]
     assert fsc(*arguments, "--pairs", album_pairs).exit_code == 2
     assert fsc(*arguments, "--bytes", "8", "--bytes", "9").exit_code == 2
+
+
+def test_previews(toy: None, album: Path, judge: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["eval", "previews", "--images", album, "--bytes", "19", "--bytes", "68", "--bytes", "23"]
+    text = ok(*arguments, "--judge", judge, "--out", out).stdout
+    assert "7 pictures, 1 without a face found" in text
+    none, flat, fine = json.loads((out / "previews.json").read_text())["rows"]
+    assert none == {"budget": 19, "pictures": 0} | dict.fromkeys(["bytes", "psnr", "face_psnr", "cosine"])
+    assert (flat["pictures"], flat["bytes"], fine["bytes"]) == (6, 23, 68)
+    for key in ("psnr", "face_psnr", "cosine"):
+        assert fine[key] > flat[key]
+    # Of a face that fills the picture, little lies outside of the recognition frame.
+    original = pictures.open_pictures(album)[0].pixels()
+    decoded = Toy.decode(Toy.encode(original, no_face="encode")[:68]).pixels
+    seen = looks.see(pictures.open_pictures(album)[0], plan=looks.Plan(None, (68,)))
+    assert seen.looks[0].psnr == quality.psnr(original, decoded)
+    matrix = faces.similarity(Toy.features(Toy.encode(original, no_face="encode")).landmarks[0] - 0.5)
+    frames = (faces.crop(pixels, matrix, 112) for pixels in (original, decoded))
+    assert seen.looks[0].face_psnr == quality.psnr(*frames)
+    assert "First bytes" in (out / "report.html").read_text()
+    assert "       -" in ok(*arguments).stdout
 
 
 # rate and distortion of the toy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from facecodec.cli import measure_groups, measure_rd, measure_verify, streams
+from facecodec.cli import measure_groups, measure_previews, measure_rd, measure_verify, streams
 
 
 @click.group(
@@ -25,6 +25,7 @@ for _command in (
     measure_rd.rd,
     measure_verify.verify,
     measure_verify.robust,
+    measure_previews.previews,
     measure_groups.groups,
     measure_groups.faces1024,
     measure_rd.faces,

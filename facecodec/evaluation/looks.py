@@ -40,7 +40,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A decoded picture: the best of a codec within a budget; what the judge makes of it, (D,) or None."""
+    """A decoded picture: the best of a codec within a budget; what the judge makes of it, (D,) or None.
+
+    ``face_psnr`` is that of the recognition frame, 112 pixels a side; None without a face.
+    """
 
     codec: str
     variant: str
@@ -49,6 +52,7 @@ class Look:
     psnr: float
     ms_ssim: float
     embedding: Floats | None
+    face_psnr: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +111,13 @@ def see(entry: Entry, *, plan: Plan) -> Seen:
         found.boxes[row].astype(np.float64) - 0.5, found.landmarks[row].astype(np.float64) - 0.5, 1.0
     )
     judged = None
-    looks = [look for look, _ in versions]
+    matrix = faces.similarity(face.landmarks)
+    frame = faces.crop(pixels, matrix, faces.FRAME)
+    looks = [
+        replace(look, face_psnr=quality.psnr(frame, faces.crop(decoded, matrix, faces.FRAME)))
+        for look, decoded in versions
+    ]
     if plan.judge:
-        matrix = faces.similarity(face.landmarks)
         judge = judges.load(plan.judge)
         judged, *others = judges.embed(judge, [pixels, *(decoded for _, decoded in versions)], matrix)
         looks = [replace(look, embedding=e) for look, e in zip(looks, others, strict=True)]

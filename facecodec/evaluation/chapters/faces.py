@@ -1,11 +1,11 @@
-"""Faces in 1,024 bytes, from bad photographs, and whether they are found."""
+"""Faces in 1,024 bytes, in the first bytes of a file, from bad photographs, and whether they are found."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from facecodec.evaluation.chapters.text import NOTHING, OWN, Summary, figure, pictures
-from facecodec.evaluation.page import Bars, Part, Section, Series, Table
+from facecodec.evaluation.page import Bars, Part, Plot, Section, Series, Table
 
 
 def thousand(summary: Summary, out: Path) -> Section:
@@ -43,6 +43,36 @@ def thousand(summary: Summary, out: Path) -> Section:
         f"{judged}"
     )
     return Section(f"Faces in {budget:,} bytes", text, tuple(parts))
+
+
+def previews(summary: Summary, out: Path) -> Section:
+    """Return the table and the curves of ``previews.json``."""
+    columns = ("at most, bytes", "bytes", "pictures", "picture, dB", "face, dB", "cosine")
+    rows = tuple(
+        (
+            f"{row['budget']:,}",
+            figure(row["bytes"], ".1f"),
+            f"{row['pictures']:,}",
+            figure(row["psnr"], ".2f"),
+            figure(row["face_psnr"], ".2f"),
+            figure(row["cosine"], ".3f"),
+        )
+        for row in summary["rows"]
+    )
+    parts: list[Part] = [Table("The first bytes", columns, rows)]
+    for title, axis, key in (
+        ("The face", "PSNR in dB", "face_psnr"),
+        ("Who it is", "cosine of the judge", "cosine"),
+    ):
+        points = tuple((row["bytes"], row[key]) for row in summary["rows"] if row[key] is not None)
+        if points:
+            parts.append(Plot(title, "bytes", axis, (Series("fsc", points),)))
+    text = (
+        f"{pictures(summary)} Each file is cut to so many bytes; the face is its recognition frame. "
+        "The cosine is that of the judge's embeddings of the decoded and the original face."
+        f"{OWN if summary['judge'] == 'own' else ''}"
+    )
+    return Section("First bytes", text, tuple(parts))
 
 
 def robust(summary: Summary, out: Path) -> Section:
