@@ -284,7 +284,7 @@ def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convo
     if order not in {*enhancement.Order}:
         raise UnsupportedError(f"an enhancement of order {order} is not known")
     delay = delays(enhancement.Order(order), faces, model, prediction)
-    return enhancement.decode(words, prediction, delay, model, convolve)
+    return enhancement.decode(words, prediction, delay, model, convolve, order=enhancement.Order(order))
 
 
 def delays(

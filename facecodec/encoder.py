@@ -42,6 +42,7 @@ class _Latents:
     hyper: npt.NDArray[Any]
     leaf: npt.NDArray[np.uint16]
     known: enhancement.Prior
+    order: enhancement.Order
     delay: npt.NDArray[np.uint8]
     model: enhancement.TextureModel
 
@@ -53,7 +54,7 @@ class _Latents:
 
     def settled(self) -> npt.NDArray[np.int16]:
         """Return what the latents are when all refinements that are left are known; the prior is spent."""
-        return enhancement.settled(self.known, self.leaf, self.model, out=self.known.mean)
+        return enhancement.settled(self.known, self.leaf, self.model, self.order, out=self.known.mean)
 
     def words(self) -> bytes:
         """Return the stream of all refinements that are left; the leaves are spent."""
@@ -61,7 +62,9 @@ class _Latents:
 
     def decoded(self, words: bytes, prediction: Pixels) -> Pixels:
         """Return the picture that the words make of its prediction."""
-        return enhancement.decode(words, prediction, self.delay, self.model, known=self.known)
+        return enhancement.decode(
+            words, prediction, self.delay, self.model, known=self.known, order=self.order
+        )
 
 
 def encode(
@@ -298,7 +301,7 @@ def _analysed(
         steps = (offset + encoder.FINE_UNITS // 2) // encoder.FINE_UNITS
         channel[:] = model.trees.leaves(steps.ravel(), scale.ravel()).reshape(steps.shape)
     delay = codec.delays(order, faces, model, prediction)
-    return _Latents(hyper, leaf.view(np.uint16), known, delay, model)
+    return _Latents(hyper, leaf.view(np.uint16), known, order, delay, model)
 
 
 def _shortest(latents: _Latents, prediction: Pixels, reached: Callable[[Pixels], bool], goal: str) -> bytes:

@@ -28,6 +28,8 @@ MAX_SCALES = (1 << 16) // INNER
 MAX_VALUE = 32_767
 LEAF = 255
 """The rank of a node that is not refined further."""
+OPEN = 4
+"""Trits still to come, at least, for a latent to be undecided."""
 BATCH = 1 << 20
 """Latents refined at once, at most; bounds memory, and changes nothing else."""
 
@@ -109,6 +111,14 @@ class Trees:
     def last_rank(self) -> int:
         """The highest rank of any node."""
         return self.ranks[-1]
+
+    @cached_property
+    def undecided(self) -> npt.NDArray[np.bool_]:
+        """Which nodes (scales, 3280) are reached by middle thirds alone, with OPEN or more trits to come."""
+        nodes = np.zeros(self.value.shape, np.bool_)
+        for depth in range(DEPTH - OPEN + 1):
+            nodes[self.planes >= depth + OPEN, 3**depth - 1] = True
+        return nodes
 
     @cached_property
     def rank_above(self) -> Integers:

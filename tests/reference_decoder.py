@@ -68,7 +68,7 @@ def decode(data, weights):
         tensors, order = read_weights(weights, sections[3][:3]), max(sections[3][3:4], default=0)
         require(order in (0, 1), "UnsupportedError")
         delay = block_delays(tensors["regions"] * order, geometries, width, height)
-        result.picture = enhance(sections[3][4:], result.picture, tensors, delay)
+        result.picture = enhance(sections[3][4:], result.picture, tensors, delay, order)
     if 4 in sections:
         result.picture = add_residual(sections[4], result.picture)
     return result
@@ -355,7 +355,7 @@ def preview(codes, tensors):
 # Enhancement layer
 
 
-def enhance(data, prediction, tensors, delay):
+def enhance(data, prediction, tensors, delay, order):
     height, width = prediction.shape[:2]
     padded = np.pad(prediction, ((0, -height % 64), (0, -width % 64), (0, 0)), "edge").transpose(2, 0, 1)
     stream = Stream(data)
@@ -392,6 +392,12 @@ def enhance(data, prediction, tensors, delay):
     node = refine(stream, scale.ravel(), np.broadcast_to(delay, scale.shape).ravel(), tensors)
     value = tensors["tree.value"].astype(int)[scale.ravel(), node].reshape(scale.shape)
 
+    if order == 1:
+        planes = tensors["tree.planes"][scale]
+        for depth in range(8):
+            mean = np.where(
+                (node.reshape(scale.shape) == 3**depth - 1) & (planes >= depth + 4), mean // 2, mean
+            )
     top = tensors["latent.top"].astype(int)[:, None, None]
     y = np.clip(mean + value, -top, top)
     x = layer("synthesis.enter", y)

@@ -12,7 +12,7 @@ from samples import noise, waves
 from test_exact_torch import torch_settings
 
 from facecodec import enhancement, exact, weights
-from facecodec.enhancement import decode, hyper_shape, prior, settled
+from facecodec.enhancement import Order, decode, hyper_shape, prior, settled
 from facecodec.entropy import LEAF
 from facecodec.errors import CorruptError, WeightsError
 from facecodec.networks import exact_torch
@@ -101,7 +101,8 @@ def test_the_stream_decodes_to_the_synthesis_of_its_latents(model, height, width
 
 
 @pytest.mark.parametrize("seed", [None, 0])
-def test_a_stream_that_stops_at_a_turn_decodes_to_the_nodes_reached(model, seed):
+@pytest.mark.parametrize("order", Order)
+def test_a_stream_that_stops_at_a_turn_decodes_to_the_nodes_reached(model, seed, order):
     prediction = waves(60, 70)
     hyper, latent = latents(model, 60, 70)
     known = prior(hyper, prediction, model)
@@ -112,9 +113,28 @@ def test_a_stream_that_stops_at_a_turn_decodes_to_the_nodes_reached(model, seed)
         model.trees.climb(known.scale.ravel(), delay.ravel(), node, last_turn)
         words = encode(hyper, latent, known, delay, model, last_turn)
         seen.add(len(words))
-        picture = synthesise(settled(known, node.reshape(latent.shape), model), prediction, model)
-        assert np.array_equal(decode(words, prediction, delay, model), picture)
+        picture = synthesise(settled(known, node.reshape(latent.shape), model, order), prediction, model)
+        assert np.array_equal(decode(words, prediction, delay, model, order=order), picture)
     assert len(seen) > 2
+
+
+@given(st.data())
+def test_by_regions_what_is_undecided_counts_half_of_its_mean(model, data):
+    tree = data.draw(st.integers(0, len(model.trees.planes) - 1))
+    planes = int(model.trees.planes[tree])
+    trits = data.draw(st.lists(st.sampled_from([1, 1, 1, 0, 2]), max_size=planes))
+    mean = data.draw(st.integers(-200, 200))
+    node = 0
+    for trit in trits:
+        node = 3 * node + 1 + trit
+    shape = len(model.top), 1, 1
+    known = enhancement.Prior(np.full(shape, mean, np.int16), np.full(shape, tree, np.uint8))
+    at = np.full(shape, node, np.uint16)
+    plain, by_regions = (
+        settled(known, at, replace(model, top=8191 + 0 * model.top), o)[0, 0, 0] for o in Order
+    )
+    undecided = set(trits) <= {1} and planes - len(trits) >= 4
+    assert by_regions - plain == (mean // 2 - mean if undecided else 0)
 
 
 def test_what_is_put_off_is_refined_later(model):
