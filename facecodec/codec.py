@@ -283,8 +283,9 @@ def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convo
     order = payload[enhancement.ID_BYTES] if len(payload) > enhancement.ID_BYTES else enhancement.Order.ALIKE
     if order not in {*enhancement.Order}:
         raise UnsupportedError(f"an enhancement of order {order} is not known")
-    delay = delays(enhancement.Order(order), faces, model, prediction)
-    return enhancement.decode(words, prediction, delay, model, convolve, order=enhancement.Order(order))
+    order = enhancement.Order(order)
+    delay = delays(order, faces, model, prediction)
+    return enhancement.decode(words, prediction, delay, model, convolve, order=order)
 
 
 def delays(

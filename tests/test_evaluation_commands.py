@@ -454,6 +454,9 @@ def test_previews(toy: None, album: Path, judge: Path, tmp_path: Path) -> None:
     assert seen.looks[0].face_psnr == quality.psnr(*frames)
     assert "First bytes" in (out / "report.html").read_text()
     assert "       -" in ok(*arguments).stdout
+    ok(*arguments, "--tune", "recognition", "--out", out)  # beside the first one, not over it
+    assert (out / "previews-recognition.json").exists()
+    assert "First bytes, recognition" in (out / "report.html").read_text()
 
 
 # rate and distortion of the toy

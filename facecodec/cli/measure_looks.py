@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,6 +67,23 @@ def judge_options(budgets: Sequence[int]) -> Callable[[Function], Function]:
         return function
 
     return decorate
+
+
+def tune_option(function: Function) -> Function:
+    """Take ``--tune``."""
+    return click.option(
+        "--tune",
+        type=click.Choice(["fidelity", "recognition"]),
+        default="fidelity",
+        show_default=True,
+        help="What our files are tuned for.",
+    )(function)
+
+
+def named(sitting: Sitting, chip: int | None, tune: str) -> Sitting:
+    """Return a measurement whose files are called after its chips and its tuning."""
+    parts = [sitting.name, *([str(chip)] if chip else []), *([tune] if tune != "fidelity" else [])]
+    return replace(sitting, name="-".join(parts))
 
 
 def paired(sitting: Sitting, wanted: Pairs) -> tuple[Pairs, list[Entry]]:

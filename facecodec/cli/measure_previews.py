@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from facecodec.cli import streams
-from facecodec.cli.measure_looks import OWN, judge_options, taken
+from facecodec.cli.measure_looks import OWN, judge_options, named, taken, tune_option
 from facecodec.cli.measure_options import Sitting, sitting_options
 
 BUDGETS = (96, 128, 160, 192, 224, 256, 384)
@@ -19,13 +19,7 @@ BUDGETS = (96, 128, 160, 192, 224, 256, 384)
 )
 @sitting_options("previews")
 @judge_options(BUDGETS)
-@click.option(
-    "--tune",
-    type=click.Choice(["fidelity", "recognition"]),
-    default="fidelity",
-    show_default=True,
-    help="What the enhancement is tuned for.",
-)
+@tune_option
 def previews(
     sitting: Sitting, judge: str | None, budgets: tuple[int, ...], chip: int | None, tune: str
 ) -> None:
@@ -35,6 +29,7 @@ def previews(
     """
     from facecodec.evaluation import looks, previews, tables
 
+    sitting = named(sitting, chip, tune)
     sizes = tuple(sorted(budgets or BUDGETS))
     seen, options = taken(sitting, looks.Plan(judge, sizes, chip=chip, tune=tune), sitting.entries())
     summary = sitting.finish({"judge": judge} | previews.report(seen, sizes), tables.looks(seen), options)

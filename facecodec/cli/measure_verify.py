@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from facecodec.cli import streams
-from facecodec.cli.measure_looks import OWN, judge_options, paired, pairs_option, taken
+from facecodec.cli.measure_looks import OWN, judge_options, named, paired, pairs_option, taken, tune_option
 from facecodec.cli.measure_options import Sitting, peers_options, sitting_options, titles
 
 if TYPE_CHECKING:
@@ -27,13 +26,7 @@ BUDGETS = (192, 256, 384, 512, 768, 1024, 2048)
 @pairs_option(required=True)
 @sitting_options("verify")
 @judge_options(BUDGETS)
-@click.option(
-    "--tune",
-    type=click.Choice(["fidelity", "recognition"]),
-    default="fidelity",
-    show_default=True,
-    help="What our files are tuned for.",
-)
+@tune_option
 @peers_options
 def verify(
     sitting: Sitting,
@@ -56,10 +49,7 @@ def verify(
 
     if budgets and not judge:
         raise click.UsageError("--bytes is for a --judge")
-    if chip:
-        sitting = replace(sitting, name=f"{sitting.name}-{chip}")
-    if tune != "fidelity":
-        sitting = replace(sitting, name=f"{sitting.name}-{tune}")
+    sitting = named(sitting, chip, tune)
     sizes = tuple(sorted(budgets or BUDGETS)) if judge else ()
     wanted, entries = paired(sitting, pairs.read_pairs(pairs_file))
     plan = looks.Plan(judge, sizes, others if judge else (), chip=chip, tune=tune)

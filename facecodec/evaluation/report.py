@@ -25,7 +25,8 @@ ORDER: tuple[tuple[str, Callable[[dict[str, Any], Path], Section]], ...] = (
     ("verify-*", chapters.verification),
     ("faces1024", chapters.thousand),
     ("robust", chapters.robust),
-    ("previews*", chapters.previews),
+    ("previews", chapters.previews),
+    ("previews-*", chapters.previews),
     ("groups-*", chapters.groups),
     ("faces", chapters.detection),
 )

@@ -17,11 +17,14 @@ def looks(seen: Sequence[Seen]) -> str:
     rows = []
     for s in seen:
         picture = [s.id, s.faces, s.identity_bytes, s.base_bytes]
-        rows.append([*picture, "float embedding", "", "", "", "", "", _shown(cosine(s.embedding, s.coded))])
+        rows.append(
+            [*picture, "float embedding", "", "", "", "", "", _shown(cosine(s.embedding, s.coded)), ""]
+        )
         for k in s.looks:
-            figures = [k.size, f"{k.psnr:.4f}", f"{k.ms_ssim:.6f}", _shown(cosine(k.embedding, s.judged))]
+            cosines = _shown(cosine(k.embedding, s.judged))
+            figures = [k.size, f"{k.psnr:.4f}", f"{k.ms_ssim:.6f}", cosines, _shown(k.face_psnr)]
             rows.append([*picture, k.codec, k.variant, k.budget, *figures])
-    return written([*head, "psnr", "ms_ssim", "cosine"], rows)
+    return written([*head, "psnr", "ms_ssim", "cosine", "face_psnr"], rows)
 
 
 def degraded(seen: Sequence[Seen]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facecodec.evaluation.chapters.text import NOTHING, OWN, Summary, figure, pictures
+from facecodec.evaluation.chapters.text import NOTHING, OWN, Summary, figure, pictures, variant
 from facecodec.evaluation.page import Bars, Part, Plot, Section, Series, Table
 
 
@@ -67,12 +67,13 @@ def previews(summary: Summary, out: Path) -> Section:
         points = tuple((row["bytes"], row[key]) for row in summary["rows"] if row[key] is not None)
         if points:
             parts.append(Plot(title, "bytes", axis, (Series("fsc", points),)))
+    coded, kind = variant(summary)
     text = (
-        f"{pictures(summary)} Each file is cut to so many bytes; the face is its recognition frame. "
+        f"{pictures(summary)}{coded} Each file is cut to so many bytes; the face is its recognition frame. "
         "The cosine is that of the judge's embeddings of the decoded and the original face."
         f"{OWN if summary['judge'] == 'own' else ''}"
     )
-    return Section("First bytes", text, tuple(parts))
+    return Section(f"First bytes{kind}", text, tuple(parts))
 
 
 def robust(summary: Summary, out: Path) -> Section:

@@ -24,3 +24,15 @@ def pictures(summary: Summary) -> str:
 def figure(value: float | None, form: str, factor: float = 1) -> str:
     """Return a number as text."""
     return NOTHING if value is None else f"{factor * value:{form}}"
+
+
+def variant(summary: Summary) -> tuple[str, str]:
+    """Return in words which chips were coded and what for, and that as the end of a heading."""
+    text, kinds = "", []
+    if chip := summary["options"]["chips"]:
+        text += f" Of each picture only the recognition frame was coded, {chip} pixels a side."
+        kinds.append(f", {chip} px")
+    if (tune := summary["options"]["tune"]) != "fidelity":
+        text += f" Our files are tuned for {tune}: what the map of regions calls dear is refined first."
+        kinds.append(f", {tune}")
+    return text, "".join(kinds)

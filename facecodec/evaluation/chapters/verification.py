@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facecodec.evaluation.chapters.text import NOTHING, OWN, SHOWN_BYTES, Summary, figure, pictures
+from facecodec.evaluation.chapters.text import NOTHING, OWN, SHOWN_BYTES, Summary, figure, pictures, variant
 from facecodec.evaluation.page import Part, Plot, Section, Series, Table
 
 
@@ -77,14 +77,8 @@ def verification(summary: Summary, out: Path) -> Section:
         text += (
             f" Identity codes of one face: {bytes_['mean']:.1f} bytes on average, {bytes_['max']} at most."
         )
-    chip = summary["options"]["chips"]
-    if chip:
-        text += f" Of each picture only the recognition frame was coded, {chip} pixels a side."
-    tune = summary["options"]["tune"]
-    if tune != "fidelity":
-        text += f" Our files are tuned for {tune}: what the map of regions calls dear is refined first."
-    heading = ["Verification", *([f"{chip} px"] if chip else []), *([tune] if tune != "fidelity" else [])]
-    return Section(", ".join(heading), text, tuple(parts))
+    coded, kind = variant(summary)
+    return Section(f"Verification{kind}", text + coded, tuple(parts))
 
 
 def _accuracies(name: str, rows: Sequence[dict[str, Any]]) -> Series:
