@@ -125,8 +125,8 @@ def _trainer(network: str, purpose: str) -> click.Command:
         if threads:
             importlib.import_module("facecodec.training.threads").use(threads)
         if fresh:
-            for name in RUN_FILES:
-                (runs / network / name).unlink(missing_ok=True)
+            for path in [path for name in RUN_FILES for path in (runs / network).rglob(name)]:
+                path.unlink()
         trainer = importlib.import_module(f"facecodec.training.{network}")
         trainer.train(data=data, runs=runs, minutes=minutes, **more)
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from facecodec import exact, faces, weights
 from facecodec.errors import WeightsError
@@ -56,13 +55,10 @@ class FaceEncoder:
     def embed(self, views: Pixels) -> Floats:
         """Return float embeddings (N, 256) of unit norm from aligned faces uint8 (N, 112, 112, 3).
 
-        Each is the mean of those of the face and of its mirror image; a dark face is brightened first.
+        A dark face is brightened first.
         """
-        found = []
-        for part in torch.split(_planes(lit(views)), BATCH):
-            both = F.normalize(self.trunk(torch.cat([part, part.flip(3)])).float())
-            found.append(F.normalize(both[: len(part)] + both[len(part) :]))
-        return torch.cat(found).numpy()
+        found = [self.trunk(part).float() for part in torch.split(_planes(lit(views)), BATCH)]
+        return F.normalize(torch.cat(found)).numpy()
 
     @torch.inference_mode()
     def codes(self, wide: Pixels, show: Show) -> Codes:
@@ -133,15 +129,6 @@ def _batch(views: Pixels) -> Tensor:
     return _planes(views).float().contiguous(memory_format=torch.channels_last)
 
 
-def fuse(model: nn.Module) -> None:
-    """Fold every batch normalisation that follows a convolution into it."""
-    for name, child in model.named_children():
-        if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(child[1], nn.BatchNorm2d):
-            setattr(model, name, fuse_conv_bn_eval(child[0], child[1]))  # type: ignore[type-var]
-        else:
-            fuse(child)
-
-
 def face_encoder(name: str) -> FaceEncoder:
     """Return the encoder of faces whose weights are ``name``; raises WeightsError."""
     return _face_encoder(weights.load(name))
@@ -195,5 +182,4 @@ def _fill(model: nn.Module, file: weights.Model, prefix: str) -> None:
     except RuntimeError as error:
         raise WeightsError(f"{file.name} is not for this network: {error}") from None
     model.eval().requires_grad_(False)
-    fuse(model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

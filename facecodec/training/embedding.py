@@ -1,9 +1,10 @@
-"""Train the trunk's embedding by distillation: teacher and student see the same faces, the student damaged.
+"""Train the trunk's embedding by distillation: first each block by itself, then the trunk as a whole.
 
-Function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of views, changed in many ways.  The
-student also learns the features that the teacher's last linear layer sees (FitNets, Romero et al., ICLR 2015,
-arXiv 1412.6550).  The teacher answers once a view, and sees it as it is; the student sees it with new damage
-each time, which its embedding should ignore.
+A block learns what the teacher's block makes of the teacher's map (FitNets, Romero et al., ICLR 2015, arXiv
+1412.6550; block by block as Li et al., CVPR 2020, arXiv 1911.13053).  Then both see one face, the student
+damaged: function matching (Beyer et al., CVPR 2022, arXiv 2106.05237) over a pool of views, changed in many
+ways.  The teacher answers once a view, and sees it as it is; the student sees it with new damage each time,
+which its embedding should ignore.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from facecodec import faces, weights
 from facecodec.errors import WeightsError
 from facecodec.networks import encoder
-from facecodec.networks.embedding import EMBEDDING, FEATURES, Trunk
+from facecodec.networks.embedding import EMBEDDING, FEATURES, Bottleneck, Trunk, scaled
 from facecodec.networks.quantised import snapped
 from facecodec.training import augment
 from facecodec.training.data import Pictures, open_sets
@@ -35,13 +36,26 @@ TURNED = 0.4
 WARPED = 0.3
 COVERED = 0.25
 DAMAGED = 0.6
-RATE = 1e-3
+RATE = 5e-4
+MATRIX_RATE = 0.003
+BLOCKS_RATE = 2e-2
+BLOCKS_MATRIX_RATE = 0.1
+BLOCKS_SHARE = 0.4
+"""The share of the time in which each block learns by itself."""
+LESSONS = 4
+"""So many blocks with a shortcut learn at each step; the others, which have more to learn, at all of them."""
+WINDOW = 14
+"""Pixels a side of the part of a larger map that a block is to make."""
+REACH = 2
+"""Pixels of a block's map around that part, from whose surroundings it follows, too."""
 RELATION_WEIGHT = 4.0
 FEATURES_WEIGHT = 1.0
+MAPS_WEIGHT = 0.3
 IDENTITY_STEP = 0.055
 CODE_TOP = 15
 FITTED = 9000
 LOG_STEPS = 100
+CONVOLUTIONS = (torch.ops.aten._convolution.default, torch.ops.aten.convolution.default)
 
 
 class Teacher:
@@ -57,22 +71,38 @@ class Teacher:
     @torch.no_grad()
     def answer(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw embeddings (N, E) and the features (N, F) that they are a linear function of."""
-        with _LastLinear() as last:  # type: ignore[no-untyped-call]
+        with _Trace() as trace:
             embeddings: Tensor = self.network(views.bfloat16())
-        assert last.seen is not None
-        return embeddings.float(), last.seen.float()
+        return embeddings.float(), trace.features.float()
+
+    @torch.no_grad()
+    def maps(self, views: Tensor) -> list[Tensor]:
+        """Return the maps (N, C, h, w) after each of its blocks, in bfloat16; the last are the features."""
+        with _Trace() as trace:
+            self.network(views.bfloat16())
+        height, width = trace.maps[-1].shape[2:]
+        return [*trace.maps, trace.features.unflatten(1, (-1, height, width))]
 
 
-class _LastLinear(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Remembers the input of the last linear layer that ran."""
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers what the last linear layer sees, and what convolutions see that no activation made."""
 
-    seen: Tensor | None = None
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.maps: list[Tensor] = []
+        self.features = torch.empty(0)
+        self._convolved = self._linear = False
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Any = None
     ) -> Any:
         if operation is torch.ops.aten.addmm.default:
-            self.seen = arguments[1]
+            self.features = arguments[1]
+        convolution = operation in CONVOLUTIONS
+        if convolution and self._linear:
+            self.maps.append(arguments[0])
+        self._convolved |= convolution
+        self._linear = convolution or (self._convolved and operation is torch.ops.aten.add.Tensor)
         return operation(*arguments, **(options or {}))
 
 
@@ -89,18 +119,28 @@ class Pool:
         self.views = _array(folder / "views.npy", np.uint8, (count, faces.FRAME, faces.FRAME, 3))
         self.targets = _array(folder / "targets.npy", np.float32, (count, 512))
         self.features = _array(folder / "features.npy", np.float16, (count, FEATURES * 49))
-        self.filled = _array(folder / "filled.npy", np.bool_, (count,))
+        self.made, self.answered = (
+            _array(folder / f"{name}.npy", np.bool_, (count,)) for name in ("made", "answered")
+        )
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor]:
         """Return views uint8 (N, 112, 112, 3), teacher's embeddings (N, 512) and features (N, 3136)."""
-        missing = rows[~self.filled[rows]]
-        if missing.size:
-            for row in missing:
-                self.views[row] = self.view(int(row))
-            self.targets[missing], self.features[missing] = self.teacher.answer(to_batch(self.views[missing]))
-            self.filled[missing] = True
+        views = self.look(rows)
+        missing = ~self.answered[rows]
+        if missing.any():
+            new = rows[missing]
+            self.targets[new], self.features[new] = self.teacher.answer(to_batch(views[missing]))
+            self.answered[new] = True
         targets, features = torch.from_numpy(self.targets[rows]), torch.from_numpy(self.features[rows])
-        return self.views[rows], targets, features.float()
+        return views, targets, features.float()
+
+    def look(self, rows: np.ndarray) -> np.ndarray:
+        """Return views uint8 (N, 112, 112, 3)."""
+        for row in rows[~self.made[rows]]:
+            self.views[row] = self.view(int(row))
+        self.made[rows] = True
+        views: np.ndarray = self.views[rows]
+        return views
 
     def view(self, row: int) -> np.ndarray:
         """Return a view, uint8 (112, 112, 3): moved, maybe blended with another, turned, warped, covered."""
@@ -167,14 +207,86 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     pool = Pool(open_sets(data, "train-*", runs / "cache"), Teacher(teacher), folder / "pool")
     model = Trunk()
     known = warm(model)
-    run = Run(folder, model, minutes=minutes, rate=RATE, weight_decay=0.05)
-    spread_file, axes_file = folder / "spread.npy", folder / "axes.npy"
-    if not spread_file.exists():
-        targets, features, embeddings = _answers(pool, run.averaged)
-        unit = F.normalize(targets)
-        axes = closest_axes(unit, embeddings) if known else principal_axes(unit)
-        np.save(axes_file, axes.numpy())
-        weight, bias = linear_head(features, targets @ axes)
+    blocks = Run(
+        folder / "blocks",
+        model,
+        minutes=BLOCKS_SHARE * minutes,
+        rate=BLOCKS_RATE,
+        matrix_rate=BLOCKS_MATRIX_RATE,
+    )
+    if not known and not (folder / "checkpoint.safetensors").exists():
+        learn_blocks(blocks, pool)
+        model.load_state_dict(blocks.averaged.state_dict())
+    left = minutes - blocks.seconds / 60
+    run = Run(folder, model, minutes=left, rate=RATE, weight_decay=0.05, matrix_rate=MATRIX_RATE)
+    learn_whole(run, pool, known=known)
+
+
+def learn_blocks(run: Run[Trunk], pool: Pool) -> None:
+    """Teach each block by itself to make of the teacher's maps what the teacher's block makes of them."""
+    rng = np.random.default_rng([run.step, run.worker])
+    order = epochs(rng, len(pool.views), BATCH)
+    blocks = run.model.blocks
+    adding = [i for i, block in enumerate(blocks) if isinstance(block, Bottleneck) and block.shortcut]
+    making = [i for i in range(len(blocks)) if i not in adding]
+    for step in run.steps():
+        views = to_batch(pool.look(next(order)))
+        maps = [scaled(views), *pool.teacher.maps(views)]
+        loss = torch.zeros(())
+        chosen = np.random.default_rng(step).choice(adding, LESSONS, replace=False).tolist()
+        for index in making + chosen:
+            off = lesson(rng, blocks[index], maps[index], maps[index + 1])
+            share = LESSONS / len(adding) if index in chosen else 1
+            run.note(**{f"block_{index}": off.item() / share})
+            loss = loss + off
+        run.descend(loss, clip=5.0)
+        if step % LOG_STEPS == LOG_STEPS - 1:
+            run.log()
+
+
+def lesson(rng: np.random.Generator, block: nn.Module, given: Tensor, wanted: Tensor) -> Tensor:
+    """Return the squared error of a block that sees one map (N, C, H, W) and is to make another.
+
+    In shares of the variance of what it adds.  Of a large map one corner, without what follows from what
+    is cut off.
+    """
+    whole, sides = wanted.shape[-1], rng.integers(0, 2, 2)
+    seen = corner(given, sides, given.shape[-1] // whole * min(whole, WINDOW + REACH))
+    with torch.autocast("cpu", torch.bfloat16):
+        made: Tensor = block(seen)
+    size = min(whole, WINDOW)
+    target = corner(wanted, sides, size).float()
+    added = target - corner(given, sides, size) if given.shape == wanted.shape else target
+    return error(corner(made, sides, size), target, added)
+
+
+def error(made: Tensor, wanted: Tensor, part: Tensor | None = None) -> Tensor:
+    """Return the mean squared error of a map, in shares of the variance of the wanted one or a part of it."""
+    wanted = wanted.float()
+    return (made - wanted).square().mean() / (wanted if part is None else part).var()
+
+
+def corner(maps: Tensor, sides: np.ndarray, size: int) -> Tensor:
+    """Return so many pixels a side of maps: of the top or the bottom (0 or 1), and the left or the right."""
+    top, left = (np.array(maps.shape[2:]) - size) * sides
+    return maps[:, :, top : top + size, left : left + size]
+
+
+def learn_whole(run: Run[Trunk], pool: Pool, *, known: bool) -> None:
+    """Teach a trunk the teacher's answers to faces that it sees damaged; ``known`` ones keep their axes."""
+    spread_file, axes_file = run.folder / "spread.npy", run.folder / "axes.npy"
+    if not run.step:
+        parts = _parts(pool)
+        targets, features = (
+            torch.cat(kind) for kind in zip(*(pool.batch(p)[1:] for p in parts), strict=True)
+        )
+        if not axes_file.exists():
+            unit = F.normalize(targets)
+            axes = (
+                closest_axes(unit, _embeddings(pool, parts, run.averaged)) if known else principal_axes(unit)
+            )
+            np.save(axes_file, axes.numpy())
+        weight, bias = linear_head(features, targets @ torch.from_numpy(np.load(axes_file)))
         for trunk in (run.model, run.averaged):
             trunk.embed.load_state_dict({"weight": weight, "bias": bias})
         np.save(spread_file, features.std(0).view(FEATURES, 49).mean(1).repeat_interleave(49).numpy())
@@ -183,18 +295,26 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
     order = epochs(rng, len(pool.views), BATCH)
     for step in run.steps():
         views, targets, features = pool.batch(next(order))
-        given = brightened(rng, to_batch(damaged(rng, views)))
+        shown = damaged(rng, views)
+        spared = (shown == views).all((1, 2, 3))
+        given = brightened(rng, to_batch(shown))
         targets = F.normalize(targets @ axes)
-        model.train()
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, seen = model(given)
+            made = run.model.maps(given)
+            seen = made[-1].flatten(1)
+            embedding = run.model.embed(seen)
         embedding = F.normalize(embedding.float())
+        between = torch.zeros(())
+        if spared.any():
+            for mine, wanted in zip(made, pool.teacher.maps(given[spared]), strict=True):
+                between = between + error(mine[spared], wanted)
         distance = (embedding - targets).square().sum(1).mean()
         coarse = (coded(embedding)[1] - targets).square().sum(1).mean()
         relation = (embedding @ embedding.T - targets @ targets.T).square().mean()
         hint = ((seen.float() - features) / spread).square().mean()
-        run.descend(distance + coarse + RELATION_WEIGHT * relation + FEATURES_WEIGHT * hint, clip=5.0)
-        run.note(distance=distance.item(), coarse=coarse.item(), features=hint.item())
+        near = distance + coarse + RELATION_WEIGHT * relation
+        run.descend(near + FEATURES_WEIGHT * hint + MAPS_WEIGHT * between, clip=5.0)
+        run.note(distance=distance.item(), coarse=coarse.item(), features=hint.item(), maps=between.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
 
@@ -209,15 +329,16 @@ def warm(model: Trunk) -> bool:
     return True
 
 
-@torch.no_grad()
-def _answers(pool: Pool, trunk: Trunk) -> tuple[Tensor, ...]:
-    """Return the teacher's embeddings and features, and the trunk's unit embeddings, of some views."""
-    answers = []
+def _parts(pool: Pool) -> list[np.ndarray]:
+    """Return the rows of some views, in batches."""
     rows = np.arange(0, len(pool.indices), max(1, len(pool.indices) // FITTED))
-    for part in np.array_split(rows, -(-len(rows) // BATCH)):
-        views, targets, features = pool.batch(part)
-        answers.append((targets, features, F.normalize(trunk(to_batch(views))[0])))
-    return tuple(torch.cat(kind) for kind in zip(*answers, strict=True))
+    return np.array_split(rows, -(-len(rows) // BATCH))
+
+
+@torch.no_grad()
+def _embeddings(pool: Pool, parts: list[np.ndarray], trunk: Trunk) -> Tensor:
+    """Return a trunk's unit embeddings (N, 256) of these views."""
+    return F.normalize(torch.cat([trunk(to_batch(pool.look(part)))[0] for part in parts]))
 
 
 def coded(embedding: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,14 +26,14 @@ from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Te
 from facecodec.training import regions, trees
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, to_batch
-from facecodec.training.preview import Base, mirrored
+from facecodec.training.preview import Base, unit
 from facecodec.training.texture import BATCH, Crops
 from facecodec.training.views import previews
 
 Arrays = dict[str, np.ndarray]
 PRECISION = 14
 FACES = 6000
-TOPS_FACES = 512
+TOPS_FACES = 96
 ALIGNED_FACES = 3072
 PARTS = 48
 """In so many parts are these looked at."""
@@ -166,7 +166,7 @@ def _codes(model: Base, pictures: Pictures, chosen: list[int]) -> tuple[np.ndarr
     identities, appearances = [], []
     for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
         near, wide = _views(pictures, batch)
-        embedding = mirrored(model.trunk, to_batch(lit(near))).numpy()
+        embedding = unit(model.trunk, to_batch(lit(near))).numpy()
         identities.append(quantised(embedding / np.float32(IDENTITY_STEP), CODE_TOP))
         appearances.append(quantised(model.appearance(to_batch(wide)).numpy(), APPEARANCE_TOP))
     return np.concatenate(identities), np.concatenate(appearances)

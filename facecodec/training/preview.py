@@ -68,16 +68,14 @@ class Base(nn.Module):
     def forward(self, views: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return unit embeddings and their coded twins (N, 256), and previews (M, 3, 64, 64), 0..255.
 
-        ``views`` are aligned faces (N, 3, 112, 112); the last M of them belong to ``wide`` (M, 3, 64, 64) and
-        are shown by the mean with their mirror images.
+        ``views`` are aligned faces (N, 3, 112, 112); the last M of them belong to ``wide`` (M, 3, 64, 64).
         """
-        found, _ = self.trunk(torch.cat([views, views[-len(wide) :].flip(3)]))
-        unit = F.normalize(found.float())
-        embedding, images = unit[: len(views)], unit[len(views) :]
-        identity, _ = coded(F.normalize(embedding[-len(wide) :] + images))
+        embedding = unit(self.trunk, views)
+        identity, decoded = coded(embedding)
         codes = snapped(self.appearance(wide), 1.0).clamp(-APPEARANCE_TOP, APPEARANCE_TOP)
+        identity = identity[-len(wide) :]
         shown = identity.detach().lerp(identity, TRUNK_SHARE)
-        return embedding, coded(embedding)[1], self.generator(shown, codes)
+        return embedding, decoded, self.generator(shown, codes)
 
 
 def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
@@ -185,7 +183,7 @@ def straighten(model: Base, near: np.ndarray, *, known: bool) -> Tensor:
     """
     model.eval()
     parts = np.array_split(near, -(-len(near) // BATCH))
-    found = torch.cat([mirrored(model.trunk, to_batch(part)) for part in parts])
+    found = torch.cat([unit(model.trunk, to_batch(part)) for part in parts])
     turn = principal_axes(found)
     model.trunk.embed.weight.copy_(turn.T @ model.trunk.embed.weight)
     model.trunk.embed.bias.copy_(turn.T @ model.trunk.embed.bias)
@@ -197,11 +195,9 @@ def straighten(model: Base, near: np.ndarray, *, known: bool) -> Tensor:
     return turn
 
 
-def mirrored(trunk: Trunk, views: Tensor) -> Tensor:
-    """Return the unit embeddings (N, 256) of faces (N, 3, 112, 112) as the encoder codes them."""
-    found, _ = trunk(torch.cat([views, views.flip(3)]))
-    face, image = F.normalize(found.float()).chunk(2)
-    return F.normalize(face + image)
+def unit(trunk: Trunk, views: Tensor) -> Tensor:
+    """Return the unit embeddings (N, 256) of faces (N, 3, 112, 112)."""
+    return F.normalize(trunk(views)[0].float())
 
 
 def unlikeness(
