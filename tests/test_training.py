@@ -24,8 +24,9 @@ from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, 
 from facecodec.training import augment, embedding, freeze, preview, regions, run, trees
 from facecodec.training import texture as texture_training
 from facecodec.training.data import Pictures
-from facecodec.training.embedding import IDENTITY_STEP, Teacher, closest_axes, lesson, linear_head
+from facecodec.training.embedding import IDENTITY_STEP, closest_axes, lesson, linear_head
 from facecodec.training.run import Run
+from facecodec.training.teacher import Teacher
 
 # Runs
 

@@ -9,16 +9,13 @@ which its embedding should ignore.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from facecodec import faces, weights
 from facecodec.errors import WeightsError
@@ -28,6 +25,7 @@ from facecodec.networks.quantised import snapped
 from facecodec.training import augment
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.run import Run
+from facecodec.training.teacher import Teacher
 
 BATCH = 64
 VARIANTS = 4
@@ -55,55 +53,6 @@ IDENTITY_STEP = 0.055
 CODE_TOP = 15
 FITTED = 9000
 LOG_STEPS = 100
-CONVOLUTIONS = (torch.ops.aten._convolution.default, torch.ops.aten.convolution.default)
-
-
-class Teacher:
-    """A TorchScript recogniser whose last layer is linear, in bfloat16."""
-
-    def __init__(self, path: Path) -> None:
-        """Load the recogniser."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            network: torch.nn.Module = torch.jit.load(path)  # type: ignore[no-untyped-call]
-        self.network = network.to(torch.bfloat16).eval()
-
-    @torch.no_grad()
-    def answer(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return raw embeddings (N, E) and the features (N, F) that they are a linear function of."""
-        with _Trace() as trace:
-            embeddings: Tensor = self.network(views.bfloat16())
-        return embeddings.float(), trace.features.float()
-
-    @torch.no_grad()
-    def maps(self, views: Tensor) -> list[Tensor]:
-        """Return the maps (N, C, h, w) after each of its blocks, in bfloat16; the last are the features."""
-        with _Trace() as trace:
-            self.network(views.bfloat16())
-        height, width = trace.maps[-1].shape[2:]
-        return [*trace.maps, trace.features.unflatten(1, (-1, height, width))]
-
-
-class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Remembers what the last linear layer sees, and what convolutions see that no activation made."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.maps: list[Tensor] = []
-        self.features = torch.empty(0)
-        self._convolved = self._linear = False
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Any = None
-    ) -> Any:
-        if operation is torch.ops.aten.addmm.default:
-            self.features = arguments[1]
-        convolution = operation in CONVOLUTIONS
-        if convolution and self._linear:
-            self.maps.append(arguments[0])
-        self._convolved |= convolution
-        self._linear = convolution or (self._convolved and operation is torch.ops.aten.add.Tensor)
-        return operation(*arguments, **(options or {}))
 
 
 class Pool:

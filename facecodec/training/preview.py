@@ -26,7 +26,6 @@ from facecodec.training.embedding import (
     IDENTITY_STEP,
     RELATION_WEIGHT,
     Pool,
-    Teacher,
     brightened,
     closest_axes,
     coded,
@@ -36,6 +35,7 @@ from facecodec.training.embedding import (
     to_batch,
 )
 from facecodec.training.run import Run
+from facecodec.training.teacher import Teacher
 from facecodec.training.views import near_views, wide_views
 
 BATCH = 32

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from facecodec import faces
 from facecodec.geometry import CELLS
 from facecodec.training.data import open_sets
-from facecodec.training.embedding import Teacher, to_batch
+from facecodec.training.embedding import to_batch
+from facecodec.training.teacher import Teacher
 from facecodec.training.trees import RANKS_PER_OCTAVE
 
 SEMANTIC = 6.0
