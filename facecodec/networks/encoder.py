@@ -30,7 +30,7 @@ CODE_TOP = 15
 TILE, HALO = 512, 192
 """Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 168 pixels."""
 STRIDE = 16
-BATCH = 64
+BATCH = 16
 LIGHT = 90
 """The mean of 15 % of everyday faces is below this."""
 FINE_UNITS = 32
