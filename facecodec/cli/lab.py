@@ -125,8 +125,9 @@ def _trainer(network: str, purpose: str) -> click.Command:
         if threads:
             importlib.import_module("facecodec.training.threads").use(threads)
         if fresh:
-            for path in [path for name in RUN_FILES for path in (runs / network).rglob(name)]:
-                path.unlink()
+            for name in RUN_FILES:
+                for path in list((runs / network).rglob(name)):
+                    path.unlink()
         trainer = importlib.import_module(f"facecodec.training.{network}")
         trainer.train(data=data, runs=runs, minutes=minutes, **more)
 
