@@ -20,7 +20,7 @@ MIDDLE = 128
 PIXEL_SHIFT = (MIDDLE - 127.5) * PIXEL_UNIT
 KERNEL_TOP = 127
 MAP_TOP = 255
-SHARE = 0.9999
+SHARE = 0.99999
 """The share of a map's values up to its top; the few beyond are clipped to it."""
 
 

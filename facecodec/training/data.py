@@ -19,12 +19,16 @@ Pixels = npt.NDArray[np.uint8]
 FRONTAL = 0.01
 """Faces of one source are drawn in proportion to this and the square of their turn."""
 
+AGES = (5, 20, 40, 60)
+"""Years that bound the ages that are drawn alike."""
+
 
 @dataclass(frozen=True)
 class Pictures:
     """Decoded pictures with their labels.
 
-    ``stores`` are flat uint8 arrays; ``records`` hold ``id, source, size [w, h], store, start, faces``.
+    ``stores`` are flat uint8 arrays; ``records`` hold ``id, source, size [w, h], store, start, faces``,
+    and ``age`` in years where it is known.
     """
 
     stores: list[Pixels]
@@ -54,7 +58,7 @@ class Pictures:
     def any_face(self, rng: np.random.Generator) -> int:
         """Return the index of a random picture with a face.
 
-        All sources are drawn alike, and of their faces rather those that look aside: both are rare otherwise.
+        All sources are drawn alike, and in each all ages, and of these faces rather those that look aside.
         """
         faced, chance = self._chances
         return faced[int(np.searchsorted(chance, rng.random()))]
@@ -63,8 +67,12 @@ class Pictures:
     def _chances(self) -> tuple[list[int], npt.NDArray[np.float64]]:
         faced = self.with_faces()
         weight = np.array([FRONTAL + turn(self.landmarks(index)) ** 2 for index in faced])
-        _, source = np.unique([self.records[index]["source"] for index in faced], return_inverse=True)
-        chance = np.cumsum(weight / np.bincount(source, weight)[source])
+        sources = [self.records[index]["source"] for index in faced]
+        ages = [np.searchsorted(AGES, self.records[index].get("age", 0), "right") for index in faced]
+        for labels in (list(zip(sources, ages, strict=True)), sources):
+            _, group = np.unique(labels, return_inverse=True, axis=0)
+            weight /= np.bincount(group, weight)[group]
+        chance = np.cumsum(weight)
         return faced, chance / chance[-1]
 
 

@@ -130,14 +130,14 @@ def principal_axes(targets: Tensor) -> Tensor:
 
 
 def closest_axes(targets: Tensor, embeddings: Tensor) -> Tensor:
-    """Return the orthonormal (D, 256) axes nearest to the map from targets (N, D) to embeddings (N, 256).
+    """Return axes (D, 256): the principal ones of targets (N, D), turned towards embeddings (N, 256).
 
     So embeddings of a run that goes on from kept weights mean what they did.  Schönemann 1966.
     """
-    best = torch.linalg.lstsq(targets.double(), embeddings.double()).solution
-    left, _, right = torch.linalg.svd(best, full_matrices=False)
-    axes: Tensor = (left @ right).float()
-    return axes
+    axes = principal_axes(targets)
+    left, _, right = torch.linalg.svd((targets @ axes).T.double() @ embeddings.double())
+    turned: Tensor = axes @ (left @ right).float()
+    return turned
 
 
 def linear_head(features: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
 from facecodec.training import regions, trees
 from facecodec.training.data import Pictures, open_sets
-from facecodec.training.embedding import IDENTITY_STEP, to_batch
+from facecodec.training.embedding import IDENTITY_STEP, closest_axes, to_batch
 from facecodec.training.preview import Base, unit
 from facecodec.training.texture import BATCH, Crops
 from facecodec.training.views import previews
@@ -99,17 +99,15 @@ def align(trunk: Trunk, before: FaceEncoder, pictures: Pictures) -> None:
     """Turn all embeddings of a trunk towards those of another one, so that files of both are compared well.
 
     By the rotation that is best on faces of these pictures; what embeddings say of each other stays.
-    Schönemann 1966.
     """
     near = _views(pictures, _spread(pictures, ALIGNED_FACES))[0]
     wanted = torch.from_numpy(before.embed(near))
     found = torch.cat(
         [nn.functional.normalize(trunk(to_batch(part))[0]) for part in np.array_split(near, PARTS)]
     )
-    left, _, right = torch.linalg.svd(wanted.T.double() @ found.double())
-    turn = (left @ right).float()
-    trunk.embed.weight.copy_(turn @ trunk.embed.weight)
-    trunk.embed.bias.copy_(turn @ trunk.embed.bias)
+    axes = closest_axes(found, wanted)
+    trunk.embed.weight.copy_(axes.T @ trunk.embed.weight)
+    trunk.embed.bias.copy_(axes.T @ trunk.embed.bias)
 
 
 def trunk_tensors(trunk: Trunk, pictures: Pictures) -> Arrays:
