@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from facecodec.container import SectionType
 from facecodec.entropy import code_groups
 from facecodec.errors import FscError, ImageError, NoFaceError, WeightsError
 from facecodec.networks import encoder as networks
+from facecodec.networks import restoration
 
 LANDMARKS = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
 
@@ -292,12 +294,35 @@ def test_a_face_with_a_quarter_of_the_light_keeps_its_embedding():
 
 
 def test_bright_faces_are_left_as_they_are():
-    bright = np.full((2, 112, 112, 3), (networks.LIGHT, 200, 255), np.uint8)
-    assert networks.lit(bright) is bright
+    bright = np.full((2, 112, 112, 3), (restoration.LIGHT, 200, 255), np.uint8)
+    assert restoration.lit(bright) is bright
     mixed = np.concatenate([bright, bright // 4])
-    lit = networks.lit(mixed)
+    lit = restoration.lit(mixed)
     assert np.array_equal(lit[:2], bright)
-    assert np.abs(lit.mean((1, 2, 3)) - networks.LIGHT).min() < 1
+    assert np.abs(lit.mean((1, 2, 3)) - restoration.LIGHT).min() < 1
+
+
+def test_a_blurred_face_keeps_its_embedding():
+    network, face = networks.face_encoder(weights.newest("trunk")), portrait(112)
+    blurred = cv2.GaussianBlur(face, (0, 0), 2.0)
+    assert (network.embed(face[None]) * network.embed(blurred[None])).sum() > 0.8  # 0.75 as it is
+
+
+@pytest.mark.parametrize("sigma", [1.5, 2.0, 2.5])
+def test_blur_is_measured_and_most_of_it_taken_back(sigma):
+    face = portrait(112)
+    blurred = cv2.GaussianBlur(face, (0, 0), sigma)
+    assert abs(restoration.blurs(blurred[None])[0] - sigma) < 0.4
+    sharp = restoration.focused(np.stack([face, blurred]))
+    assert np.array_equal(sharp[0], face)
+    before, after = (np.square(x.astype(float) - face).mean() for x in (blurred, sharp[1]))
+    assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("value", [0, 90, 255])
+def test_faces_in_focus_and_faces_without_any_detail_are_left_as_they_are(value):
+    faces_seen = np.stack([portrait(112), np.full((112, 112, 3), value, np.uint8)])
+    assert restoration.focused(faces_seen) is faces_seen
 
 
 def test_quality_orders_sizes_and_reaches_everything(full):

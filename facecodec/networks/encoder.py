@@ -19,6 +19,7 @@ from facecodec.networks.eight_bits import EightBits, supported
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.precision import reduced
 from facecodec.networks.preview import APPEARANCE_TOP, Appearance
+from facecodec.networks.restoration import restored
 from facecodec.networks.texture import Analysis
 
 Pixels = npt.NDArray[np.uint8]
@@ -31,8 +32,6 @@ TILE, HALO = 512, 192
 """Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 168 pixels."""
 STRIDE = 16
 BATCH = 16
-LIGHT = 90
-"""The mean of 15 % of everyday faces is below this."""
 FINE_UNITS = 32
 """Latents before coding count this part of a step."""
 FINE_TOP = 32_767
@@ -55,9 +54,9 @@ class FaceEncoder:
     def embed(self, views: Pixels) -> Floats:
         """Return float embeddings (N, 256) of unit norm from aligned faces uint8 (N, 112, 112, 3).
 
-        A dark face is brightened first.
+        A dark face is brightened first, and a blurred one sharpened.
         """
-        found = [self.trunk(part).float() for part in torch.split(_planes(lit(views)), BATCH)]
+        found = [self.trunk(part).float() for part in torch.split(_planes(restored(views)), BATCH)]
         return F.normalize(torch.cat(found)).numpy()
 
     @torch.inference_mode()
@@ -71,18 +70,6 @@ class FaceEncoder:
         codes = quantised(wanted, APPEARANCE_TOP)
         lacking = wanted - self.appearance(_batch(show(codes))).numpy()
         return quantised(codes + lacking, APPEARANCE_TOP)
-
-
-def lit(views: Pixels) -> Pixels:
-    """Return faces uint8 (N, H, W, 3) of which none is darker, on average, than ``LIGHT``, up to clipping."""
-    means = views.mean((1, 2, 3))
-    if means.min(initial=LIGHT) >= LIGHT:
-        return views
-    result: Pixels = views.copy()
-    for index in np.flatnonzero(means < LIGHT):
-        levels = np.minimum(np.arange(256) * LIGHT / max(means[index], 1.0) + 0.5, 255).astype(np.uint8)
-        result[index] = levels[views[index]]
-    return result
 
 
 def quantised(values: Floats, top: int) -> Codes:

@@ -19,9 +19,10 @@ from facecodec.entropy import CODE_GROUP, CODE_TOP
 from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING, Trunk
-from facecodec.networks.encoder import FaceEncoder, face_encoder, lit, quantised, views
+from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, views
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
+from facecodec.networks.restoration import restored
 from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
 from facecodec.training import regions, trees
 from facecodec.training.data import Pictures, open_sets
@@ -164,7 +165,7 @@ def _codes(model: Base, pictures: Pictures, chosen: list[int]) -> tuple[np.ndarr
     identities, appearances = [], []
     for batch in np.array_split(chosen, max(1, len(chosen) // 64)):
         near, wide = _views(pictures, batch)
-        embedding = unit(model.trunk, to_batch(lit(near))).numpy()
+        embedding = unit(model.trunk, to_batch(restored(near))).numpy()
         identities.append(quantised(embedding / np.float32(IDENTITY_STEP), CODE_TOP))
         appearances.append(quantised(model.appearance(to_batch(wide)).numpy(), APPEARANCE_TOP))
     return np.concatenate(identities), np.concatenate(appearances)
