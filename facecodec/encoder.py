@@ -52,6 +52,10 @@ class _Latents:
         last_turn = round(quality / 100 * trees.turns(self.delay)[-1])
         trees.climb(self.known.scale.ravel(), self.delay.ravel(), self.leaf.reshape(-1), last_turn)
 
+    def depths(self) -> npt.NDArray[np.uint8]:
+        """Return how far from the finest each block is left."""
+        return enhancement.depths(self.known.scale, self.leaf, self.delay, self.model)
+
     def settled(self) -> npt.NDArray[np.int16]:
         """Return what the latents are when all refinements that are left are known; the prior is spent."""
         return enhancement.settled(self.known, self.leaf, self.model, self.order, out=self.known.mean)
@@ -137,10 +141,10 @@ def encode(
         words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
     elif lossless:
         latents.stop(LOSSLESS_QUALITY)
-        settled, words = latents.settled(), latents.words()
+        depth, settled, words = latents.depths(), latents.settled(), latents.words()
         del latents  # several bytes a pixel
         picture = predicted()
-        enhancement.synthesise(settled, picture, texture)
+        enhancement.synthesise(settled, depth, picture, texture)
         del settled
         payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(pixels, picture)
         del picture

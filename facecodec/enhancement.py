@@ -34,6 +34,7 @@ LATENT_UNITS = 8
 RESIDUAL_TOP = 511
 SHORTCUT_TOP = 2047
 LINEAR_TOP = 1023
+DEPTH_TOP = 80
 TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 64."""
 SLICE = 1 << 20
@@ -60,6 +61,7 @@ class TextureModel:
 
     ``top`` int32 (C,): the largest magnitude of the latents of each channel, in 1/8 step.
     ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
+    ``finest``: the turn from which on a block is as deep as it gets.
     ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 64.
     """
 
@@ -70,6 +72,7 @@ class TextureModel:
     trees: Trees
     top: npt.NDArray[np.int32]
     regions: npt.NDArray[np.uint8]
+    finest: int
     halo: int
 
 
@@ -112,16 +115,18 @@ def _load(file: weights.Model) -> TextureModel:
     top = file.integers("latent.top", (channels,))
     if top.min() < 1 or top.max() > LATENT_TOP:
         raise WeightsError(f"{file.name}: a magnitude of latents is not in 1..{LATENT_TOP}")
+    add("synthesis.linear", 16, channels, top, -LINEAR_TOP, LINEAR_TOP, outputs=3 * STRIDE**2)
     width = activated("synthesis.enter", 16, channels, top)
-    width = activated("synthesis.at_16.0", 16, width + context_16)
+    width = activated("synthesis.at_16.0", 16, width + context_16 + 1)
     residual("synthesis.at_16.1", 16, width)
     residual("synthesis.at_16.2", 16, width)
     width = activated("synthesis.up_8", 16, width, multiple=4) // 4
     width = activated("synthesis.at_8.0", 8, width + context_8)
     residual("synthesis.at_8.1", 8, width)
     width = activated("synthesis.up_4", 8, width, multiple=4) // 4
-    residual("synthesis.at_4", 4, width)
-    add("synthesis.linear", 16, channels, top, -LINEAR_TOP, LINEAR_TOP, outputs=3 * STRIDE**2)
+    seen = np.repeat([ACTIVATION_TOP, 255, DEPTH_TOP], [width, 2 * 48, 1])
+    width = activated("synthesis.at_4.0", 4, seen.size, seen)
+    residual("synthesis.at_4.1", 4, width)
     add("synthesis.finish", 4, width, ACTIVATION_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
     trees = Trees.from_integers(
         file.integers("tree.frequencies", (len(planes), INNER, 3)),
@@ -132,10 +137,13 @@ def _load(file: weights.Model) -> TextureModel:
     regions = file.integers("regions", (geometry.CELLS, geometry.CELLS))
     if regions.min() < 0 or int(regions.max()) + trees.last_rank >= LEAF:
         raise WeightsError(f"{file.name}: a region is put off by more than there are turns")
+    finest = int(file.integers("finest", (1,))[0])
+    if not 0 <= finest < LEAF:
+        raise WeightsError(f"{file.name}: the finest turn is not in 0..{LEAF - 1}")
     farthest = reach["context"] + max(reach["prior"], reach["synthesis"])
     halo = -(-farthest // HYPER_STRIDE) * HYPER_STRIDE
     kept = top.astype(np.int32), regions.astype(np.uint8)
-    return TextureModel(file.name, file.id, layers, hyper, trees, *kept, halo)
+    return TextureModel(file.name, file.id, layers, hyper, trees, *kept, finest, halo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +201,7 @@ def settled(
     ``out`` is where to put them; it may be the mean itself.
     """
     latent = np.empty(node.shape, np.int16) if out is None else out
-    channels = max(1, SLICE // (node.shape[1] * node.shape[2]))
-    for first in range(0, len(node), channels):
-        part = slice(first, first + channels)
+    for part in _channels(node.shape):
         top, mean = model.top[part, None, None], known.mean[part]
         reached = known.scale[part], node[part]
         if order == Order.REGIONS:
@@ -204,29 +210,46 @@ def settled(
     return latent
 
 
+def depths(scale: Integers, node: Integers, delay: Integers, model: TextureModel) -> npt.NDArray[np.uint8]:
+    """Return how far from the finest each block (h, w) was left: 0..80 twelfths of an octave of its error.
+
+    By the first turn in which a latent (C, h, w) at its node would be refined; ``delay`` as for ``encode``.
+    """
+    late = np.broadcast_to(delay.astype(np.int32), scale.shape[1:])
+    turns = (model.trees.due(scale[part], node[part], late) for part in _channels(scale.shape))
+    first = min(int(turn.min()) for turn in turns)
+    return np.clip(model.finest - first + late, 0, DEPTH_TOP).astype(np.uint8)
+
+
 def synthesise(
-    latent: npt.NDArray[np.int16], picture: Pixels, model: TextureModel, convolve: Conv2d = conv2d
+    latent: Integers, depth: Integers, picture: Pixels, model: TextureModel, convolve: Conv2d = conv2d
 ) -> None:
-    """Turn a prediction (H, W, 3) into the picture of latents (C, h, w), in 1/8 step, in its place."""
+    """Turn a prediction (H, W, 3) into the picture of latents (C, h, w), in 1/8 step, in its place.
+
+    ``depth`` (h, w) says how far each block was left from its finest, 0..80.
+    """
     rows, columns = latent.shape[1:]
 
-    def tile(values: Integers, where: Integers) -> tuple[Integers]:
+    def tile(values: Integers, where: Integers, left: Integers) -> tuple[Integers]:
         layers = model.layers
-        latent = values.astype(np.float32)
+        latent, deep = values.astype(np.float32), left.astype(np.float32)
         colours = exact.around(picture, where, STRIDE)
         at_8, at_16 = _context(colours, model, convolve)
+        blocks = exact.depth_to_space(convolve(latent, layers["synthesis.linear"]), STRIDE)
         x = convolve(latent, layers["synthesis.enter"])
-        x = convolve(np.concatenate([x, at_16], 1), layers["synthesis.at_16.0"])
+        x = convolve(np.concatenate([x, at_16, deep], 1), layers["synthesis.at_16.0"])
         x = _residual(x, "synthesis.at_16.1", model, convolve)
         x = _residual(x, "synthesis.at_16.2", model, convolve)
         x = exact.depth_to_space(convolve(x, layers["synthesis.up_8"]), 2)
         x = convolve(np.concatenate([x, at_8], 1), layers["synthesis.at_8.0"])
         x = _residual(x, "synthesis.at_8.1", model, convolve)
         x = exact.depth_to_space(convolve(x, layers["synthesis.up_4"]), 2)
-        x = _residual(x, "synthesis.at_4", model, convolve)
-        residual = exact.depth_to_space(convolve(x, layers["synthesis.finish"]), 4)
-        residual += exact.depth_to_space(convolve(latent, layers["synthesis.linear"]), STRIDE)
-        return (exact.add_clip(residual, colours, 0, 255).astype(np.uint8),)
+        seen = (exact.space_to_depth(part, 4) for part in (exact.add_clip(colours, blocks, 0, 255), colours))
+        deep = exact.upsample2(exact.upsample2(deep))
+        x = convolve(np.concatenate([x, *seen, deep], 1), layers["synthesis.at_4.0"])
+        x = _residual(x, "synthesis.at_4.1", model, convolve)
+        blocks += exact.depth_to_space(convolve(x, layers["synthesis.finish"]), 4)
+        return (exact.add_clip(blocks, colours, 0, 255).astype(np.uint8),)
 
     done: deque[tuple[int, Integers]] = deque()
 
@@ -237,11 +260,17 @@ def synthesise(
             place = picture[first : first + TILE]
             place[:] = strip.transpose(1, 2, 0)[: len(place), : place.shape[1]]
 
-    blocks = [latent[None], exact.places(rows, columns)]
-    for first, (strip,) in exact.strips(tile, blocks, tile=TILE, halo=model.halo, scales=[STRIDE] * 2):
+    blocks = [latent[None], exact.places(rows, columns), depth[None, None]]
+    for first, (strip,) in exact.strips(tile, blocks, tile=TILE, halo=model.halo, scales=[STRIDE] * 3):
         done.append((first, strip[0]))
         settle(first + TILE - model.halo)
     settle(STRIDE * rows + TILE)
+
+
+def _channels(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield parts of the channels of latents of this shape (C, h, w)."""
+    count = max(1, SLICE // (shape[1] * shape[2]))
+    return (slice(first, first + count) for first in range(0, shape[0], count))
 
 
 def _context(picture: Map, model: TextureModel, convolve: Conv2d) -> tuple[Map, Map]:
@@ -305,17 +334,17 @@ def decode(
         known = prior(hyper.reshape(channels, rows, columns), prediction, model, convolve)
     node = _walked(decoder, known.scale, delay, model.trees)
     decoder.finish()
+    depth = depths(known.scale, node, delay, model)
     latent = settled(known, node, model, order)
     del decoder, known, node  # several bytes a pixel
     picture: Pixels = prediction.copy()
-    synthesise(latent, picture, model, convolve)
+    synthesise(latent, depth, picture, model, convolve)
     return picture
 
 
 def _walked(decoder: EmbeddedDecoder, scale: Integers, delay: Integers, trees: Trees) -> Integers:
     """Return the node, in the shape of ``scale``, that the rest of a stream leads each latent to."""
-
-    def trits(states: Integers) -> Integers:
-        return decoder.take(states.size, trees.coders.pick(states))
-
-    return trees.walk(scale.ravel(), delay.ravel(), trits).reshape(scale.shape)
+    node = trees.walk(
+        scale.ravel(), delay.ravel(), lambda states: decoder.take(states.size, trees.coders.pick(states))
+    )
+    return node.reshape(scale.shape)

@@ -138,6 +138,16 @@ class Trees:
         lates: list[int] = np.flatnonzero(np.bincount(delay.ravel())).tolist()
         return sorted({rank + late for rank in self.ranks for late in lates})
 
+    def due(self, scale: npt.NDArray[np.uint8], node: Integers, late: Integers) -> Integers:
+        """Return the turns in which latents of these scales at these nodes are refined next, 255 for never.
+
+        ``late`` is how many turns they are put off.
+        """
+        rank = self.rank[scale, np.minimum(node, INNER - 1)]
+        never = (node >= INNER) | (rank == LEAF)
+        turns: Integers = np.where(never, LEAF, rank + late)
+        return turns
+
     def walk(
         self,
         scale: npt.NDArray[np.uint8],

@@ -400,15 +400,29 @@ def enhance(data, prediction, tensors, delay, order):
             )
     top = tensors["latent.top"].astype(int)[:, None, None]
     y = np.clip(mean + value, -top, top)
+    ranks = tensors["tree.rank"].astype(int)
+    late = np.broadcast_to(delay, scale.shape).ravel()
+    places = zip(ranks[scale.ravel()], node, late, strict=True)
+    first = min((above[n] + d for above, n, d in places if is_inner(above, n)), default=255)
+    depth = np.clip(int(tensors["finest"][0]) - first + delay, 0, 80)
+    depth = np.broadcast_to(depth, scale.shape[1:])[None]
+    blocks = depth_to_space(layer("synthesis.linear", y, lo=-1023, hi=1023), 16)
+    rough = np.clip(padded + blocks, 0, 255)
     x = layer("synthesis.enter", y)
-    x = shortcut("synthesis.at_16.1", layer("synthesis.at_16.0", x, c16))
+    x = shortcut("synthesis.at_16.1", layer("synthesis.at_16.0", x, c16, depth))
     x = shortcut("synthesis.at_16.2", x)
     x = depth_to_space(layer("synthesis.up_8", x), 2)
     x = shortcut("synthesis.at_8.1", layer("synthesis.at_8.0", x, c8))
     x = depth_to_space(layer("synthesis.up_4", x), 2)
-    x = depth_to_space(layer("synthesis.finish", shortcut("synthesis.at_4", x), lo=-511), 4)
-    blocks = depth_to_space(layer("synthesis.linear", y, lo=-1023, hi=1023), 16)
-    return np.clip(padded + x + blocks, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+    seen = space_to_depth(rough, 4), space_to_depth(padded.astype(int), 4)
+    x = layer("synthesis.at_4.0", x, *seen, upsample(upsample(depth)))
+    x = depth_to_space(layer("synthesis.finish", shortcut("synthesis.at_4.1", x), lo=-511), 4)
+    return np.clip(padded + blocks + x, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+
+
+def is_inner(ranks, node):
+    """Tell whether a node of a tree with these ranks is refined further."""
+    return node < len(ranks) and ranks[node] < 255
 
 
 def block_delays(regions, geometries, width, height):

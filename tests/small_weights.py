@@ -30,7 +30,7 @@ def base(rng):
 
 def texture(rng):
     """Return the tensors of a small texture model."""
-    a, b, c, d, e, f, g, h, i, j, m, z = 5, 6, 4, 7, 5, 6, 8, 7, 4, 6, 3, 2
+    a, b, c, d, e, f, g, h, i, j, k, m, z = 5, 6, 4, 7, 5, 6, 8, 7, 4, 6, 4, 3, 2
     planes = np.array([1, 2, 4, 7], np.uint8)
     shapes = {
         "context.to_8": (a, 48, 3, 130, ACTIVE),
@@ -43,8 +43,9 @@ def texture(rng):
         "prior.refine.second": (f, f, 3, 200, (0, 200)),
         "prior.mean": (m, f, 1, 200, (0, 300)),
         "prior.scale": (m, f, 1, 200, (1.5, 1.2)),
+        "synthesis.linear": (3 * 16 * 16, m, 1, 400, (0, 40)),
         "synthesis.enter": (g, m, 1, 400, ACTIVE),
-        "synthesis.at_16.0": (h, g + b, 3, 200, ACTIVE),
+        "synthesis.at_16.0": (h, g + b + 1, 3, 200, ACTIVE),
         "synthesis.at_16.1.first": (h, h, 3, 200, ACTIVE),
         "synthesis.at_16.1.second": (h, h, 3, 200, (0, 200)),
         "synthesis.at_16.2.first": (h, h, 3, 200, ACTIVE),
@@ -54,10 +55,10 @@ def texture(rng):
         "synthesis.at_8.1.first": (j, j, 3, 200, ACTIVE),
         "synthesis.at_8.1.second": (j, j, 3, 200, (0, 200)),
         "synthesis.up_4": (4 * 3, j, 1, 200, ACTIVE),
-        "synthesis.at_4.first": (3, 3, 5, 200, ACTIVE),
-        "synthesis.at_4.second": (3, 3, 3, 200, (0, 200)),
-        "synthesis.finish": (48, 3, 3, 200, (0, 40)),
-        "synthesis.linear": (3 * 16 * 16, m, 1, 400, (0, 40)),
+        "synthesis.at_4.0": (k, 3 + 97, 3, 200, ACTIVE),
+        "synthesis.at_4.1.first": (k, k, 5, 200, ACTIVE),
+        "synthesis.at_4.1.second": (k, k, 3, 200, (0, 200)),
+        "synthesis.finish": (48, k, 3, 200, (0, 40)),
     }
     tensors = {}
     for name, (outputs, inputs, kernel, size, aim) in shapes.items():
@@ -68,6 +69,7 @@ def texture(rng):
     tensors["tree.rank"][0, 0] = 254 - 60
     tensors["regions"] = rng.integers(0, 61, (18, 18)).astype(np.uint8)
     tensors["regions"][0, 0] = 60
+    tensors["finest"] = np.array([60], np.uint8)
     return tensors
 
 

@@ -99,12 +99,14 @@ LIMITS = {
     "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "latents and their means, in 1/8 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
     "shortcuts of prior and synthesis": (-enhancement.SHORTCUT_TOP, enhancement.SHORTCUT_TOP),
-    "what `synthesis.finish` adds to a prediction": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
     "what `synthesis.linear` adds to a prediction": (-enhancement.LINEAR_TOP, enhancement.LINEAR_TOP),
+    "what `synthesis.finish` adds to that": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
     "trees": (1, entropy.MAX_SCALES),
     "planes of a tree": (1, entropy.DEPTH),
     "rank of an inner node": (0, entropy.LEAF - 1),
     "delay of a block": (0, entropy.LEAF - 1),
+    "`finest`": (0, entropy.LEAF - 1),
+    "depth of a block": (0, enhancement.DEPTH_TOP),
     "value of a node, in 1/8 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
     "weight of a pixel in a prediction, in 1/64": (np.iinfo(np.int8).min, np.iinfo(np.int8).max),
     "index of a Table of failures": (0, residual.TABLES - 1),
@@ -325,6 +327,8 @@ def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
             continue
         parts = [int(part) for part in special.get(layer, "511").split(" and ")]
         expected[layer] = np.repeat(parts, len(bounds[layer]) // len(parts)).tolist()
+        if layer == "synthesis.at_4.0":
+            expected[layer][-97:] = [int(special["p"])] * 96 + [int(special["d"])]
     assert bounds == expected
 
 
@@ -405,6 +409,7 @@ def test_the_worked_example_of_an_enhancement(steps):
         "scale, channel 0, row 0": steps["prior.scale"][0, 0, :3].tolist(),
         "node, channel 0, row 0": steps["node"][:3].tolist(),
         "`y`, channel 0, row 0": steps["into synthesis.enter"][0, 0].tolist(),
+        "depth, row 0": steps["into synthesis.at_16.0"][-1, 0].tolist(),
         "`synthesis.linear`, channels 0 .. 3, row 0, column 0": steps["synthesis.linear"][:4, 0, 0].tolist(),
     }
     found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}

@@ -20,7 +20,16 @@ from facecodec.exact import Layer, conv2d
 from facecodec.networks import eight_bits, encoder, quantised
 from facecodec.networks.embedding import Bottleneck, Trunk, scaled
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped, thaw
-from facecodec.networks.texture import LATENT, LATENT_STEP, LATENT_TOP, SCALES, WIDER, Texture, scale_of
+from facecodec.networks.texture import (
+    DEPTHS_PER_OCTAVE,
+    LATENT,
+    LATENT_STEP,
+    LATENT_TOP,
+    SCALES,
+    WIDER,
+    Texture,
+    scale_of,
+)
 from facecodec.training import augment, embedding, freeze, preview, regions, run, trees
 from facecodec.training import texture as texture_training
 from facecodec.training.data import Pictures
@@ -46,10 +55,17 @@ def network(seed):
     return nn.Sequential(cell, nn.Linear(4, 2))
 
 
+def session_of(folder, model, minutes):
+    """Return a run with a kernel for Muon, a gentle bias, and all else for AdamW."""
+    rates = {"rate": 1e-2, "matrix_rate": 0.1, "weight_decay": 0.1}
+    learning = {"kernels": [model[0][1].weight], "gentle": [model[1].bias]}
+    return Run(folder, model, minutes=minutes, **rates, **learning)
+
+
 def trained(folder, clock, seconds, *, stop=None, seed=0):
     """Train on batches that follow from the step, a second each; stop as if interrupted before a step."""
     model = network(seed)
-    session = Run(folder, model, minutes=seconds / 60, rate=1e-2, weight_decay=0.1, matrix_rate=0.1)
+    session = session_of(folder, model, seconds / 60)
     for step in session.steps():
         if step == stop:
             return session
@@ -98,7 +114,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, clock
         with pytest.raises(OSError, match="no space left"):
             session.save()
     assert session.checkpoint.read_bytes() == before
-    resumed = Run(tmp_path, network(9), minutes=1, rate=1e-2, matrix_rate=0.1)
+    resumed = session_of(tmp_path, network(9), 1)
     assert (resumed.step, resumed.seconds) == (5, 5.0)
 
 
@@ -118,7 +134,7 @@ def test_the_average_follows_the_model(tmp_path, clock):
 
 def test_a_gradient_that_is_no_number_moves_nothing(tmp_path, clock):
     model = network(0)
-    session = Run(tmp_path, model, minutes=1, rate=1e-2, matrix_rate=0.1)
+    session = session_of(tmp_path, model, 1)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     session.descend(model[0][:2](torch.ones(2, 3)).sum() * float("nan"))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -149,7 +165,7 @@ def grown():
 
 
 def test_grown_trees_are_trees_of_the_format(grown):
-    made = Trees.from_integers(**{key.removeprefix("tree."): value for key, value in grown.items()})
+    made = Trees.from_integers(*(grown[f"tree.{key}"] for key in ("frequencies", "value", "rank", "planes")))
     assert len(made.planes) == SCALES
     assert (np.diff(made.planes.astype(int)) >= 0).all()
     assert {value.dtype.name for value in grown.values()} <= {"uint8", "uint16", "int16"}
@@ -180,6 +196,22 @@ def test_wider_scales_are_refined_earlier_and_likely_thirds_cost_less(grown):
     low, middle, high = grown["tree.frequencies"][0, 0].tolist()
     assert middle > 100 * max(low, high)
     assert sum(grown["tree.frequencies"][-1, 0].tolist()) == 1 << trees.PRECISION
+
+
+def test_from_the_finest_turn_back_errors_grow_with_the_depth(grown):
+    scale, steps = 40, []
+    rank, table = grown["tree.rank"][scale].astype(int), grown["tree.frequencies"][scale] / 2**trees.PRECISION
+    depths = range(12, 12 + 2 * 19)
+    for depth in depths:
+        waiting, error = [(0, 1.0, 3.0**DEPTH)], 0.0
+        while waiting:
+            node, mass, width = waiting.pop()
+            if node < len(rank) and rank[node] < int(grown["finest"][0]) - depth:
+                waiting += [(3 * node + 1 + t, mass * table[node, t], width / 3) for t in range(3)]
+            else:
+                error += mass * width**2
+        steps.append(np.log2(error) / 2)
+    assert abs(np.mean(steps) - np.mean(depths) / DEPTHS_PER_OCTAVE) < 0.2
 
 
 def test_every_inner_node_is_refined_after_its_parent(grown):
@@ -328,16 +360,15 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     np.save(tmp_path / "regions" / "share.npy", np.ones((16, 16)))
     counts = np.ones(31)
     hyper = np.array([trees.integer_frequencies(counts, 14)] * 64, np.uint16)
-    top = np.geomspace(LATENT_TOP, 100, LATENT).astype(np.uint16)
+    top = np.geomspace(LATENT_TOP, 4, LATENT).astype(np.uint16)
     tables = {"hyper.frequencies": hyper, "latent.top": top, **grown}
-    monkeypatch.setattr(freeze, "_texture_tables", lambda *_: tables)
+    monkeypatch.setattr(freeze, "tables", lambda *_: tables)
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     assert (weights.newest("texture"), weights.newest("analysis")) == ("texture-v3", "analysis-v3")
     model = enhancement.load("texture-v3")
 
     texture.eval()
-    texture.widen(WIDER)
     set_rounding(texture, True)
     prediction = waves(128, 64)
     pixels = torch.from_numpy(prediction).permute(2, 0, 1)[None].float()
@@ -352,10 +383,12 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     node = np.zeros(known.scale.shape, np.uint16)
     latent = (known.mean + model.trees.value[known.scale, node].astype(int)) * LATENT_STEP
     with torch.inference_mode():
-        residual = texture.synthesis(torch.from_numpy(latent)[None].float(), at_8, at_16)
-    expected = (pixels + residual).clamp(0, 255)[0].permute(1, 2, 0).numpy()
+        deep = torch.full((1, 1, 8, 4), 37.0)
+        decoded = texture.synthesis(torch.from_numpy(latent)[None].float(), pixels, at_8, at_16, deep)
+    expected = decoded.clamp(0, 255)[0].permute(1, 2, 0).numpy()
     picture = prediction.copy()
-    enhancement.synthesise(enhancement.settled(known, node, model), picture, model)
+    depth = np.full((8, 4), 37, np.uint8)
+    enhancement.synthesise(enhancement.settled(known, node, model), depth, picture, model)
     off = np.abs(picture - expected)
     assert off.max() <= 4
     assert off.mean() < 0.3
@@ -367,6 +400,30 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
         if name != "hyper_scale":
             off = (again.state_dict()[name] - tensor).abs().amax()
             assert off <= tensor.abs().amax() / 100
+
+
+def test_a_cut_stream_is_what_decoders_see_of_it(grown):
+    stream = texture_training.Stream({**grown, "latent.top": np.full(LATENT, LATENT_TOP)})
+    rng = np.random.default_rng(0)
+    index = torch.from_numpy(rng.integers(10, 40, (2, LATENT, 4, 4))).float()
+    mean = torch.from_numpy(rng.integers(-80, 80, index.shape) * LATENT_STEP).float()
+    y = mean + scale_of(index) * torch.from_numpy(rng.normal(0, 1, index.shape)).float()
+    errors = []
+    for depth in (0, 12, 40, 80):
+        y_hat, left = stream.cut(y, mean, index, np.array([depth, depth]), np.random.default_rng(2))
+        assert left.shape == (2, 1, 4, 4)
+        assert (depth - 2 <= left[0]).all()
+        errors.append((y_hat - y).square().mean().item())
+    assert errors == sorted(errors)
+    assert errors[0] < 1 < errors[1]
+
+    assert np.random.default_rng(0).random() > texture_training.REGIONAL > np.random.default_rng(2).random()
+    (_, even), (_, uneven) = (
+        stream.cut(y[:1], mean[:1], index[:1], np.array([20]), np.random.default_rng(seed)) for seed in (0, 2)
+    )
+    assert even.unique().tolist() == [20]
+    assert len(uneven.unique()) > 1
+    assert uneven.min() >= 20
 
 
 def test_a_run_without_kept_weights_starts_afresh(tmp_path, monkeypatch):

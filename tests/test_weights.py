@@ -182,7 +182,7 @@ def test_a_generator_that_breaks_a_rule_is_refused(folder, key, change, message)
         ("prior.scale.weight", lambda a: a[:-1], "prior.scale.weight is"),
         ("synthesis.up_8.weight", lambda a: a[:-1], "synthesis.up_8 has 15 channels, no multiple of 4"),
         ("synthesis.finish.weight", lambda a: a[:-1], "synthesis.finish.weight is"),
-        ("synthesis.at_4.second.weight", lambda a: a[:-1], "synthesis.at_4.second.weight is"),
+        ("synthesis.at_4.1.second.weight", lambda a: a[:-1], "synthesis.at_4.1.second.weight is"),
         ("tree.rank", lambda a: a[:-1], "tree.rank is"),
         ("tree.planes", lambda a: a * 0, "impossible depth"),
         ("hyper.frequencies", lambda a: a + 1, "hyper-latent: frequencies"),

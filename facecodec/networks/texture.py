@@ -2,9 +2,11 @@
 
     picture, prediction -> g_a -> y (1/16) -> h_a -> z (1/64)
     z_hat, prediction   -> prior -> mean and scale of y
-    y_hat, prediction   -> g_s -> residual to add to the prediction
+    y_hat, prediction   -> linear -> rough picture
+    y_hat, rough picture, prediction, depth -> g_s -> what the rough picture lacks
 
-Both transforms are a fixed Karhunen-Loeve transform of 16x16 blocks of the difference, plus a network's part.
+Both transforms are a linear one of 16x16 blocks of the difference, begun as the Karhunen-Loeve transform,
+plus a network's part: in g_s a filter that sees what the blocks have made, and how far the stream was cut.
 
 The prediction enters the prior and g_s through one ``Context``: the base layer is the first hyperprior.
 """
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facecodec.networks.quantised import Activation, snapped
+from facecodec.networks.quantised import STEP, Activation, snapped
 
 LATENT = 320
 HYPER = 64
@@ -33,13 +35,16 @@ WIDER = 2.0
 LINEAR_GAIN = 4.0
 """Grey levels, in an orthonormal transform of blocks, that one finest step stands for."""
 HYPER_TOP = 15
+DEPTHS_PER_OCTAVE = 12
+DEPTH_TOP = 80
+"""Depths count twelfths of an octave of the quantisation step, from 0 at the finest step."""
 
 UNITS: dict[str, dict[str, float]] = {
     "prior.from_64": {"input_step": 1 / 4},
     "prior.mean": {"output_step": LATENT_STEP / LATENT_GAIN},
     "prior.scale": {"output_step": 1 / 16},
     "synthesis.enter": {"input_step": LATENT_STEP / LATENT_GAIN},
-    "synthesis.linear": {"input_step": LATENT_STEP, "output_step": 1.0},
+    "synthesis.linear": {"input_step": LATENT_STEP * LINEAR_GAIN, "output_step": 1.0},
 }
 """What one integer stands for at the ends of the frozen layers, where it is not ``quantised.STEP``."""
 
@@ -93,8 +98,7 @@ class Analysis(nn.Module):
         self.h_a = nn.Sequential(
             conv(LATENT, 96), relu, conv(96, 64, stride=2), relu, conv(64, HYPER, stride=2)
         )
-        self.basis: Tensor
-        self.register_buffer("basis", torch.zeros(LATENT, 3 * BLOCK**2, 1, 1))
+        self.linear = nn.Conv2d(3 * BLOCK**2, LATENT, 1, bias=False)
         self.gain: Tensor
         self.register_buffer("gain", torch.ones(LATENT, 1, 1))
 
@@ -102,8 +106,8 @@ class Analysis(nn.Module):
         """Return y (N, 320, H/16, W/16) and z (N, 64, H/64, W/64) of pictures (N, 3, H, W), 0..255."""
         x = F.pixel_unshuffle(torch.cat([picture - prediction, prediction - 128], 1) / 64, 4)
         with torch.autocast(picture.device.type, enabled=False):
-            y = F.conv2d(F.pixel_unshuffle(picture - prediction, BLOCK) / LINEAR_GAIN, self.basis)
-        y = y + self.g_a(x).float()
+            y = self.linear(F.pixel_unshuffle(picture - prediction, BLOCK) / LINEAR_GAIN)
+        y = y + self.g_a(x).float() * LATENT_GAIN
         return y * self.gain, self.h_a(torch.asinh(y / 2)).float() * 2
 
 
@@ -154,33 +158,40 @@ class Prior(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """g_s: the residual from y_hat and the context (twin)."""
+    """g_s: the picture from y_hat, the prediction and its context (twin)."""
 
     def __init__(self) -> None:
         """Make the layers with fresh weights."""
         super().__init__()
         act = self.activation = Activation()
+        self.linear = nn.Conv2d(LATENT, 3 * BLOCK**2, 1, bias=False)
         self.enter = conv(LATENT, 144, 1)
-        self.at_16 = nn.ModuleList([conv(240, 144), Residual(144, act), Residual(144, act)])
+        self.at_16 = nn.ModuleList([conv(144 + 96 + 1, 144), Residual(144, act), Residual(144, act)])
         self.up_8 = conv(144, 4 * 96, 1)
-        self.at_8 = nn.ModuleList([conv(144, 96), Residual(96, act)])
+        self.at_8 = nn.ModuleList([conv(96 + 48, 96), Residual(96, act)])
         self.up_4 = conv(96, 4 * 48, 1)
-        self.at_4 = Residual(48, act)
-        self.finish = conv(48, 48, gain=0.02)
-        self.linear = nn.Conv2d(LATENT, 3 * BLOCK**2, 1, bias=False).requires_grad_(False)
+        self.at_4 = nn.ModuleList([conv(48 + 96 + 1, 64), Residual(64, act)])
+        self.finish = conv(64, 48, gain=0.02)
 
-    def forward(self, y_hat: Tensor, at_8: Tensor, at_16: Tensor) -> Tensor:
-        """Return the residual (N, 3, H, W) in grey levels."""
+    def forward(
+        self, y_hat: Tensor, prediction: Tensor, at_8: Tensor, at_16: Tensor, depth: Tensor
+    ) -> Tensor:
+        """Return the picture (N, 3, H, W) in grey levels; ``depth`` (N, 1, H/16, W/16) is 0..80."""
         act = self.activation
+        with torch.autocast(y_hat.device.type, enabled=False):
+            linear = F.pixel_shuffle(self.linear(y_hat * LINEAR_GAIN), BLOCK)
+        rough = prediction + (snapped(linear, 1.0) if act.rounding else linear)
+        depth = depth * STEP
         x = act(self.enter(y_hat / LATENT_GAIN))
-        x = self.at_16[2](self.at_16[1](act(self.at_16[0](torch.cat([x, at_16], 1)))))
+        x = self.at_16[2](self.at_16[1](act(self.at_16[0](torch.cat([x, at_16, depth], 1)))))
         x = F.pixel_shuffle(act(self.up_8(x)), 2)
         x = self.at_8[1](act(self.at_8[0](torch.cat([x, at_8], 1))))
         x = F.pixel_shuffle(act(self.up_4(x)), 2)
-        residual = F.pixel_shuffle(self.finish(self.at_4(x)), 4).float() * 64
-        with torch.autocast(y_hat.device.type, enabled=False):
-            linear = F.pixel_shuffle(self.linear(y_hat), BLOCK)
-        return snapped(residual, 1.0) + snapped(linear, 1.0) if act.rounding else residual + linear
+        seen = F.pixel_unshuffle(torch.cat([rough.clamp(0, 255), prediction], 1) * STEP, 4)
+        x = torch.cat([x, seen, F.interpolate(depth, scale_factor=4, mode="nearest")], 1)
+        x = self.at_4[1](act(self.at_4[0](x)))
+        lacking = F.pixel_shuffle(self.finish(x), 4).float() * 64
+        return rough + (snapped(lacking, 1.0) if act.rounding else lacking)
 
 
 class Texture(nn.Module):
@@ -197,15 +208,15 @@ class Texture(nn.Module):
 
     @torch.no_grad()
     def start_from(self, covariance: Tensor) -> None:
-        """Set both transforms to the Karhunen-Loeve transform of blocks of this covariance (768, 768).
+        """Start both transforms from the Karhunen-Loeve transform of blocks of this covariance (768, 768).
 
         The prior starts from its variances; networks start as if the latents had unit variance.
         """
         variances, vectors = torch.linalg.eigh(covariance.double())
         basis = vectors.flip(1)[:, :LATENT].float()
         sigma = (variances.flip(0)[:LATENT].sqrt() / LINEAR_GAIN).float().clamp_min(SCALE_LOW)
-        self.analysis.basis.copy_(basis.T[:, :, None, None])
-        self.synthesis.linear.weight.copy_(basis[:, :, None, None] * LINEAR_GAIN)
+        self.analysis.linear.weight.copy_(basis.T[:, :, None, None])
+        self.synthesis.linear.weight.copy_(basis[:, :, None, None])
         self.synthesis.enter.weight *= (LATENT_GAIN / sigma)[None, :, None, None]
         index = torch.log(sigma / SCALE_LOW) / math.log(SCALE_HIGH / SCALE_LOW) * (SCALES - 1)
         assert self.prior.scale.bias is not None
@@ -248,7 +259,13 @@ class Texture(nn.Module):
         centre = conditional_mean(cell, sigma.detach(), wide)
         y_hat = y + (mean.detach() + centre - y).detach()
         top = LATENT_TOP * LATENT_STEP
-        return prediction + self.synthesis(y_hat.clamp(-top, top), at_8, at_16), bits
+        depth = depth_of(wide).expand(-1, -1, *y.shape[2:])
+        return self.synthesis(y_hat.clamp(-top, top), prediction, at_8, at_16, depth), bits
+
+
+def depth_of(step: Tensor) -> Tensor:
+    """Return the depth, a whole number 0..80, that stands for a quantisation step."""
+    return torch.round(DEPTHS_PER_OCTAVE * torch.log2(step)).clamp(0, DEPTH_TOP)
 
 
 def scale_of(index: Tensor) -> Tensor:

@@ -162,13 +162,27 @@ def train(*, data: Path, runs: Path, teacher: Path, minutes: float) -> None:
         minutes=BLOCKS_SHARE * minutes,
         rate=BLOCKS_RATE,
         matrix_rate=BLOCKS_MATRIX_RATE,
+        kernels=pointwise(model),
     )
     if not known and not (folder / "checkpoint.safetensors").exists():
         learn_blocks(blocks, pool)
         model.load_state_dict(blocks.averaged.state_dict())
     left = minutes - blocks.seconds / 60
-    run = Run(folder, model, minutes=left, rate=RATE, weight_decay=0.05, matrix_rate=MATRIX_RATE)
+    run = Run(
+        folder,
+        model,
+        minutes=left,
+        rate=RATE,
+        weight_decay=0.05,
+        matrix_rate=MATRIX_RATE,
+        kernels=pointwise(model),
+    )
     learn_whole(run, pool, known=known)
+
+
+def pointwise(model: nn.Module) -> list[nn.Parameter]:
+    """Return the kernels of all 1x1 convolutions."""
+    return [p for p in model.parameters() if p.ndim == 4 and p.shape[2:] == (1, 1)]
 
 
 def learn_blocks(run: Run[Trunk], pool: Pool) -> None:

@@ -23,13 +23,12 @@ from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, vie
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.restoration import restored
-from facecodec.networks.texture import LATENT_STEP, LATENT_TOP, UNITS, WIDER, Texture
+from facecodec.networks.texture import DEPTH_TOP, UNITS, Texture
 from facecodec.training import regions, trees
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, to_batch
 from facecodec.training.preview import Base, unit
-from facecodec.training.texture import BATCH, Crops
-from facecodec.training.views import previews
+from facecodec.training.texture import tables
 
 Arrays = dict[str, np.ndarray]
 PRECISION = 14
@@ -38,11 +37,8 @@ TOPS_FACES = 96
 ALIGNED_FACES = 3072
 PARTS = 48
 """In so many parts are these looked at."""
-CROP_BATCHES = 60
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 INT8 = 127
-ROOM = 2.0
-"""How far latents may go, against the farthest seen in training."""
 
 
 def freeze_detector(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -118,19 +114,26 @@ def trunk_tensors(trunk: Trunk, pictures: Pictures) -> Arrays:
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
-    """Write ``texture-vN`` (integers) and ``analysis-vN`` (8 bits) from ``texture`` and ``regions``."""
+    """Write ``texture-vN`` (integers) and ``analysis-vN`` (8 bits) from the run ``texture``.
+
+    The map of regions is that of the run ``regions``, or without one that of the newest texture weights.
+    """
     model = Texture()
     model.load_state_dict(averaged(runs / "texture" / "checkpoint.safetensors"))
     model.eval()
-    model.widen(WIDER)
     set_rounding(model, True)
-    tensors = _texture_tables(model, runs, data)
-    tensors["regions"] = regions.delays(np.load(runs / "regions" / "share.npy"))
+    tensors = tables(model, data, runs / "cache")
+    share = runs / "regions" / "share.npy"
+    known = share.exists()
+    tensors["regions"] = (
+        regions.delays(np.load(share)) if known else models.load(models.newest("texture"))["regions"]
+    )
     bounds: dict[str, int | np.ndarray] = {
         "context.to_8": 255,
         "prior.from_64": CODE_TOP,
         "synthesis.enter": tensors["latent.top"],
         "synthesis.linear": tensors["latent.top"],
+        "synthesis.at_4.0": np.repeat([TOP, 255, DEPTH_TOP], [model.synthesis.up_4.out_channels // 4, 96, 1]),
     }
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d) and not name.startswith("analysis"):
@@ -193,29 +196,6 @@ def verdicts(identity: np.ndarray, sources: np.ndarray) -> np.ndarray:
     cosines = (unit @ unit.T)[np.triu(strange, 1)]
     thresholds = np.quantile(cosines, [1 - rate for rate in RATES])
     return np.round(np.column_stack([thresholds, RATES]) * 1e6).astype(np.int32)
-
-
-@torch.no_grad()
-def _texture_tables(model: Texture, runs: Path, data: Path) -> Arrays:
-    cache = runs / "cache"
-    pictures = open_sets(data, "train-*", cache)
-    crops = Crops(pictures, previews(pictures, "train", cache), 7)
-    hyper, offsets, scales, farthest = [], [], [], []
-    for _ in range(CROP_BATCHES):
-        picture, prediction = crops.batch(BATCH)
-        y, z = model.analysis(picture, prediction)
-        z_hat = z.round().clamp(-CODE_TOP, CODE_TOP)
-        mean, index = model.prior(z_hat, model.context(prediction)[1])
-        hyper.append(z_hat.transpose(0, 1).flatten(1).int().numpy())
-        offsets.append(torch.round(y - mean).flatten().short().numpy())
-        scales.append(index.flatten().byte().numpy())
-        farthest.append(y.abs().amax((0, 2, 3)).numpy())
-    symbols = np.concatenate(hyper, 1) + CODE_TOP
-    counts = [np.bincount(row, minlength=2 * CODE_TOP + 1) + 0.05 for row in symbols]
-    frequencies = np.array([trees.integer_frequencies(row, PRECISION) for row in counts], np.uint16)
-    grown = trees.grow(np.concatenate(offsets), np.concatenate(scales))
-    top = np.ceil(ROOM * np.max(farthest, 0) / LATENT_STEP).clip(1, LATENT_TOP).astype(np.uint16)
-    return {"hyper.frequencies": frequencies, "latent.top": top, **grown}
 
 
 def averaged(checkpoint: Path) -> dict[str, Tensor]:

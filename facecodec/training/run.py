@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,12 +27,14 @@ Network = TypeVar("Network", bound=nn.Module)
 class Run(Generic[Network]):
     """One training run in its own folder.
 
-    ``model`` is trained with AdamW; where ``matrix_rate`` is given, the kernels of its 1x1 convolutions with
-    Muon (Jordan et al. 2024), which learns from correlated channels in a fraction of the steps.  ``averaged``
-    follows it by an exponential moving average and is what gets exported.  Progress is the share of
-    ``minutes`` spent, counted over all sessions of the run, and drives a cosine schedule, so an interrupted
-    run goes on where it stopped.  Within a process group the workers share each step: gradients are averaged,
-    and worker 0 keeps the time, the log and the checkpoint.
+    ``model`` is trained with AdamW; the ``kernels`` of convolutions, at ``matrix_rate``, with Muon (Jordan et
+    al. 2024), which learns from correlated channels in a fraction of the steps.  ``gentle`` parameters, which
+    have a good start, learn with AdamW at an eighth of ``rate``.
+
+    ``averaged`` follows it by an exponential moving average and is what gets exported.  Progress is the share
+    of ``minutes`` spent, counted over all sessions of the run, and drives a cosine schedule, so an
+    interrupted run goes on where it stopped.  Within a process group the workers share each step: gradients
+    are averaged, and worker 0 keeps the time, the log and the checkpoint.
     """
 
     def __init__(
@@ -44,23 +46,25 @@ class Run(Generic[Network]):
         rate: float,
         weight_decay: float = 0.0,
         matrix_rate: float = 0.0,
+        kernels: Iterable[Tensor] = (),
+        gentle: Iterable[Tensor] = (),
     ) -> None:
         """Open the run in ``folder``, resuming from its checkpoint if there is one."""
         self.folder = folder
         self.model: Network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = deepcopy(model).requires_grad_(False).eval()
         self.minutes = minutes
-        learning = [p for p in model.parameters() if p.requires_grad]
-        self.kernels = [p for p in learning if matrix_rate and p.ndim == 4 and p.shape[2:] == (1, 1)]
-        self.matrices = [p.detach().flatten(1) for p in self.kernels]
-        others = [p for p in learning if not any(p is kernel for kernel in self.kernels)]
-        decayed, plain = [p for p in others if p.ndim > 1], [p for p in others if p.ndim <= 1]
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "optimizer": torch.optim.AdamW(
-                [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
-                lr=rate,
-            )
-        }
+        self.kernels, soft = list(kernels), list(gentle)
+        self.matrices = [as_matrix(kernel.detach()) for kernel in self.kernels]
+        chosen = {id(p) for p in [*self.kernels, *soft]}
+        others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if soft:
+            groups.append({"params": soft, "weight_decay": 0.0, "lr": rate / 8})
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(groups, lr=rate)}
         if self.matrices:
             self.optimizers["muon"] = torch.optim.Muon(self.matrices, lr=matrix_rate, weight_decay=0.0)
         self.rates = [group["lr"] for group in self._groups()]
@@ -112,7 +116,7 @@ class Run(Generic[Network]):
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         if torch.isfinite(norm):
             for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
-                matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
+                matrix.grad = None if kernel.grad is None else as_matrix(kernel.grad)
             for optimizer in self.optimizers.values():
                 optimizer.step()
         self.note(gradient=norm.item())
@@ -195,3 +199,8 @@ class Run(Generic[Network]):
             optimizer.load_state_dict({"state": states[name], "param_groups": groups})
         self.step = int(metadata["step"])
         self.seconds = float(metadata["seconds"])
+
+
+def as_matrix(kernel: Tensor) -> Tensor:
+    """Return a kernel (O, C, k, k), channels last in memory, as a matrix (O, k * k * C) that shares it."""
+    return kernel.permute(0, 2, 3, 1).flatten(1)

@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import log2
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from facecodec.entropy import DEPTH, INNER, LEAF, NODES
-from facecodec.networks.texture import LATENT_STEP, SCALES, scale_of
+from facecodec.networks.texture import HYPER_TOP, LATENT_STEP, LATENT_TOP, SCALES, Texture, scale_of
 
 PRECISION = 14
+ROOM = 2.0
+"""How far latents may go, against the farthest seen in training."""
 FINE = 16
 """Points a step at which a distribution is sampled."""
 PRIOR_COUNT = 200.0
 """How many samples the normal distribution counts for against those seen."""
 RANKS_PER_OCTAVE = 6
 FLATTEST = 2.0**-7
+FINEST_SLOPE = 0.1154
+"""Error a bit below which cells are left undivided when their mean error is that of steps of 1.
+
+Cells of widths from w / 3 to w are left then, evenly in octaves, and dividing one of width w takes w^2 2 / 27
+of error for log2(3) bits.
+"""
+
+
+@torch.no_grad()
+def tables(model: Texture, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, np.ndarray]:
+    """Return the tensors of the format that hold no layer: ``hyper.frequencies``, ``latent.top``, the trees.
+
+    From what the latents of pictures and predictions (N, 3, H, W), 0..255, do.
+    """
+    hyper, offsets, scales, farthest = [], [], [], []
+    for picture, prediction in batches:
+        y, z = model.analysis(picture, prediction)
+        z_hat = z.round().clamp(-HYPER_TOP, HYPER_TOP)
+        mean, index = model.prior(z_hat, model.context(prediction)[1])
+        hyper.append(z_hat.transpose(0, 1).flatten(1).int().numpy())
+        offsets.append(torch.round(y - mean).flatten().short().numpy())
+        scales.append(index.flatten().byte().numpy())
+        farthest.append(y.abs().amax((0, 2, 3)).numpy())
+    symbols = np.concatenate(hyper, 1) + HYPER_TOP
+    counts = [np.bincount(row, minlength=2 * HYPER_TOP + 1) + 0.05 for row in symbols]
+    frequencies = np.array([integer_frequencies(row, PRECISION) for row in counts], np.uint16)
+    top = np.ceil(ROOM * np.max(farthest, 0) / LATENT_STEP).clip(1, LATENT_TOP).astype(np.uint16)
+    grown = grow(np.concatenate(offsets), np.concatenate(scales))
+    return {"hyper.frequencies": frequencies, "latent.top": top, **grown}
 
 
 def integer_frequencies(weights: np.ndarray, precision: int) -> np.ndarray:
@@ -41,7 +74,7 @@ class Node:
 
 
 def grow(offsets: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the tensors ``tree.frequencies``, ``tree.value``, ``tree.rank`` and ``tree.planes``.
+    """Return the tensors ``tree.frequencies``, ``tree.value``, ``tree.rank``, ``tree.planes`` and ``finest``.
 
     ``offsets`` and ``scales`` are flat integers: training latents less their mean, and their scales.
     """
@@ -55,7 +88,14 @@ def grow(offsets: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
         root = _tree(*_density(offsets[scales == scale], float(sigma[scale]), DEPTH))
         _rank(root, rank[scale], steepest)
         _store(root, frequencies[scale], value[scale])
-    return {"tree.frequencies": frequencies, "tree.value": value, "tree.rank": rank, "tree.planes": planes}
+    finest = np.array([round(RANKS_PER_OCTAVE * log2(steepest / FINEST_SLOPE))], np.uint8)
+    return {
+        "tree.frequencies": frequencies,
+        "tree.value": value,
+        "tree.rank": rank,
+        "tree.planes": planes,
+        "finest": finest,
+    }
 
 
 def _density(seen: np.ndarray, sigma: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
