@@ -61,7 +61,7 @@ class TextureModel:
 
     ``top`` int32 (C,): the largest magnitude of the latents of each channel, in 1/8 step.
     ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
-    ``finest``: the turn from which on a block is as deep as it gets.
+    ``finest``: the turn from which on the depth of a block that is not put off is 0.
     ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 64.
     """
 
