@@ -64,6 +64,7 @@ def __getattr__(name: str) -> Any:
         for room in _ROOMS:
             found = getattr(import_module(f"facecodec.{room}"), name, None)
             if getattr(found, "__module__", None) == f"facecodec.{room}":
+                globals()[name] = found
                 return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

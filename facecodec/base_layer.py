@@ -164,7 +164,8 @@ def _decode_codes(words: bytes, count: int, coders: Sequence[Table], kept: int) 
             symbols if coded == size else np.pad(symbols, (0, size - coded), constant_values=table.size // 2)
         )
 
-    codes = read_codes(take, count, coders)
+    whole = kept == count * CODE_GROUP * len(coders)
+    codes = read_codes(decoder.take if whole else take, count, coders)
     decoder.finish()
     return codes
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from . import base_layer, container, enhancement, geometry, residual, weights
+from . import base_layer, container, enhancement, geometry, residual, texture, weights
 from .container import Container, Section, SectionType
 from .errors import CorruptError, FscError, UnsupportedError
 from .exact import Conv2d, conv2d
@@ -272,10 +272,10 @@ def _loading(enhanced: Section | None) -> Iterator[None]:
         thread.join()
 
 
-def _texture_model(payload: bytes) -> enhancement.TextureModel:
+def _texture_model(payload: bytes) -> texture.TextureModel:
     if len(payload) < enhancement.ID_BYTES:
         raise CorruptError("the enhancement section has no model id")
-    return enhancement.load(weights.named("texture", payload[: enhancement.ID_BYTES]))
+    return texture.load(weights.named("texture", payload[: enhancement.ID_BYTES]))
 
 
 def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convolve: Conv2d) -> Pixels:
@@ -289,7 +289,7 @@ def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convo
 
 
 def delays(
-    order: enhancement.Order, faces: base_layer.Faces, model: enhancement.TextureModel, prediction: Pixels
+    order: enhancement.Order, faces: base_layer.Faces, model: texture.TextureModel, prediction: Pixels
 ) -> npt.NDArray[np.uint8]:
     """Return how many turns each block of 16 x 16 pixels is put off, uint8 (rows, columns)."""
     height, width = prediction.shape[:2]

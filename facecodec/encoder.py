@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import base_layer, codec, enhancement, rans, residual_fit, weights
+from . import base_layer, codec, enhancement, rans, residual_fit, texture, weights
 from .container import Container, SectionType
 from .entropy import CODE_GROUP, CODE_TOP, code_groups
 from .errors import FscError, ImageError, NoFaceError, WeightsError
@@ -41,24 +41,16 @@ class _Latents:
 
     hyper: npt.NDArray[Any]
     leaf: npt.NDArray[np.uint16]
-    known: enhancement.Prior
+    known: texture.Prior
     order: enhancement.Order
     delay: npt.NDArray[np.uint8]
-    model: enhancement.TextureModel
+    model: texture.TextureModel
 
     def stop(self, quality: int) -> None:
         """Leave out all refinements beyond a quality, 0..100."""
         trees = self.model.trees
         last_turn = round(quality / 100 * trees.turns(self.delay)[-1])
         trees.climb(self.known.scale.ravel(), self.delay.ravel(), self.leaf.reshape(-1), last_turn)
-
-    def depths(self) -> npt.NDArray[np.uint8]:
-        """Return how far from the finest each block is left."""
-        return enhancement.depths(self.known.scale, self.leaf, self.delay, self.model)
-
-    def settled(self) -> npt.NDArray[np.int16]:
-        """Return what the latents are when all refinements that are left are known; the prior is spent."""
-        return enhancement.settled(self.known, self.leaf, self.model, self.order, out=self.known.mean)
 
     def words(self) -> bytes:
         """Return the stream of all refinements that are left; the leaves are spent."""
@@ -124,7 +116,6 @@ def encode(
 
     order = TUNES[tune]
     latents = _analysed(pixels, predicted(), faces, order)
-    texture = latents.model
     if min_psnr is not None:
         words = _shortest(
             latents, predicted(), lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB"
@@ -141,20 +132,18 @@ def encode(
         words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
     elif lossless:
         latents.stop(LOSSLESS_QUALITY)
-        depth, settled, words = latents.depths(), latents.settled(), latents.words()
-        del latents  # several bytes a pixel
-        picture = predicted()
-        enhancement.synthesise(settled, depth, picture, texture)
-        del settled
-        payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(pixels, picture)
-        del picture
+        words = latents.words()
+        payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(
+            pixels, latents.decoded(words, predicted())
+        )
     elif max_bytes is not None:
         words = latents.words()
     else:
         latents.stop(quality)
         words = latents.words()
 
-    payloads[SectionType.ENHANCEMENT] = texture.id[: enhancement.ID_BYTES] + bytes([order]) + words
+    model_id = latents.model.id[: enhancement.ID_BYTES]
+    payloads[SectionType.ENHANCEMENT] = model_id + bytes([order]) + words
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base
     return codec.written(file, payloads)
@@ -293,15 +282,15 @@ def _analysed(
     from .networks import encoder
 
     name = weights.newest("texture")
-    model = enhancement.load(name)
+    model = texture.load(name)
     analysis = encoder.texture_analysis(name.replace("texture", "analysis"))
     y, hyper = encoder.analyse(analysis, pixels, prediction)
-    known = enhancement.prior(hyper, prediction, model)
+    known = texture.prior(hyper, prediction, model)
     rows, columns = known.mean.shape[1:]
     leaf = np.ascontiguousarray(y[:, :rows, :columns])
     del y
     for channel, mean, scale in zip(leaf, known.mean, known.scale, strict=True):
-        offset = channel - encoder.FINE_UNITS // enhancement.LATENT_UNITS * mean.astype(np.int32)
+        offset = channel - encoder.FINE_UNITS // texture.LATENT_UNITS * mean.astype(np.int32)
         steps = (offset + encoder.FINE_UNITS // 2) // encoder.FINE_UNITS
         channel[:] = model.trees.leaves(steps.ravel(), scale.ravel()).reshape(steps.shape)
     delay = codec.delays(order, faces, model, prediction)

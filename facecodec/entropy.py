@@ -30,6 +30,7 @@ LEAF = 255
 """The rank of a node that is not refined further."""
 OPEN = 4
 """Trits still to come, at least, for a latent to be undecided."""
+EVERY_TURN = range(LEAF)
 BATCH = 1 << 20
 """Latents refined at once, at most; bounds memory, and changes nothing else."""
 
@@ -127,11 +128,9 @@ class Trees:
         return np.pad(above, ((0, 0), (1, 0)), constant_values=LEAF)
 
     @cached_property
-    def steps(self) -> tuple[Integers, Integers]:
-        """Where a trit leads, at index 3 * state + trit: the node, uint16, and its rank, uint8."""
-        padded = np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
-        node = np.tile(np.arange(1, NODES, dtype=np.uint16), len(self.planes))
-        return node, padded[:, 1:].ravel()
+    def rank_at(self) -> Integers:
+        """The rank of each node, uint8 (scales, 3280), 255 for a leaf."""
+        return np.pad(self.rank, ((0, 0), (0, NODES - INNER)), constant_values=LEAF)
 
     def turns(self, delay: npt.NDArray[np.uint8]) -> list[int]:
         """Return the turns, rising, in which latents of these delays can be refined."""
@@ -143,9 +142,8 @@ class Trees:
 
         ``late`` is how many turns they are put off.
         """
-        rank = self.rank[scale, np.minimum(node, INNER - 1)]
-        never = (node >= INNER) | (rank == LEAF)
-        turns: Integers = np.where(never, LEAF, rank + late)
+        rank = self.rank_at[scale, node]
+        turns: Integers = np.where(rank == LEAF, rank, rank + late)
         return turns
 
     def walk(
@@ -153,41 +151,57 @@ class Trees:
         scale: npt.NDArray[np.uint8],
         delay: npt.NDArray[np.uint8],
         trits: Callable[[Integers], Integers],
+        *,
+        node: npt.NDArray[np.uint16] | None = None,
+        tables: npt.NDArray[np.uint8] | None = None,
+        turns: range = EVERY_TURN,
     ) -> npt.NDArray[np.uint16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
 
         A latent's turn is the rank of its node, put off by ``delay``, flat, of the first latents and again of
         as many that follow.  Turn by turn, within a turn by state, within a state by position,
-        ``trits(states)`` gives the trits 0..2 of the next latents; fewer than asked end the walk.
+        ``trits(states)`` gives the trits 0..2 of the next latents; fewer than asked end the walk.  It begins
+        at ``node``, which it leads on, or at the roots, and takes these ``turns``; states are those of the
+        scales ``tables``, if they are others than those that ranks go by.
         """
-        node = np.zeros(scale.size, np.uint16)
+        node = np.zeros(scale.size, np.uint16) if node is None else node
+        coding = scale if tables is None else tables
         due = np.empty(scale.size, np.uint8)
         for part in _slices(scale.size):
-            due[part] = _put_off(self.rank[:, 0][scale[part]], delay, np.arange(part.start, part.stop))
-        next_node, next_rank = self.steps
+            rank = self.rank_at[scale[part], node[part]]
+            due[part] = _put_off(rank, delay, np.arange(part.start, part.stop))
 
         def states(part: slice) -> Integers:
-            standing: Integers = scale[part] * np.uint16(INNER) + node[part]
+            standing: Integers = coding[part] * np.uint16(INNER) + node[part]
             return standing
 
         for turn in self.turns(delay):
+            if turn not in turns:
+                continue
             for positions, state in _batches(due, turn, states):
                 given = trits(state)
                 positions = positions[: given.size]
-                step = 3 * state[: given.size].astype(np.intp) + given
-                node[positions] = next_node[step]
-                due[positions] = _put_off(next_rank[step], delay, positions)
+                reached = 3 * node[positions] + np.uint16(1) + given.astype(np.uint16)
+                node[positions] = reached
+                due[positions] = _put_off(self.rank_at[scale[positions], reached], delay, positions)
                 if given.size < state.size:
                     return node
         return node
 
     def retrace(
-        self, scale: npt.NDArray[np.uint8], delay: npt.NDArray[np.uint8], node: npt.NDArray[np.uint16]
+        self,
+        scale: npt.NDArray[np.uint8],
+        delay: npt.NDArray[np.uint8],
+        node: npt.NDArray[np.uint16],
+        *,
+        tables: npt.NDArray[np.uint8] | None = None,
+        turns: range = EVERY_TURN,
     ) -> Iterator[tuple[Integers, Integers]]:
-        """Yield trits and states of a walk that ends at these nodes, flat (n,), the last batch first.
+        """Yield trits and states of these turns of a walk that ends at nodes, flat (n,), last batch first.
 
-        Leads ``node`` back to the root.
+        Leads ``node`` back to where these turns found it.
         """
+        coding = scale if tables is None else tables
         due = np.empty(node.size, np.uint8)
         for part in _slices(node.size):
             above = self.rank_above[scale[part], node[part]]
@@ -195,15 +209,17 @@ class Trees:
 
         def states(part: slice) -> Integers:
             parent = (node[part] - np.uint16(1)) // np.uint16(3)
-            before: Integers = scale[part] * np.uint16(INNER) + parent
+            before: Integers = coding[part] * np.uint16(INNER) + parent
             return before
 
         for turn in reversed(self.turns(delay)):
+            if turn not in turns:
+                continue
             for positions, state in _batches(due, turn, states, backwards=True):
-                tree, parent = np.divmod(state, np.uint16(INNER))
+                parent = state % np.uint16(INNER)
                 yield node[positions] - (3 * parent + np.uint16(1)), state
                 node[positions] = parent
-                due[positions] = _put_off(self.rank_above[tree, parent], delay, positions)
+                due[positions] = _put_off(self.rank_above[scale[positions], parent], delay, positions)
 
     def leaves(self, latents: Integers, scale: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
         """Return the leaf of each latent, flat (n,); those beyond their tree stay at its edge."""

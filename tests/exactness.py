@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from facecodec import base_layer, codec, container, encoder, enhancement, weights
+from facecodec import base_layer, codec, container, encoder, texture, weights
 from facecodec.evaluation.pictures import open_pictures
 
 BATCH = 8
@@ -42,7 +42,7 @@ def decoded(data, **how):
 
 
 def by_numpy(threads, tile, queue, streams):
-    enhancement.TILE = tile
+    texture.TILE = tile
     queue.put([decoded(data) for data in streams])
 
 
@@ -100,8 +100,8 @@ def main(pictures, limit):
     chosen = [entries[len(entries) * i // limit] for i in range(limit)] if limit < len(entries) else entries
     streams = [encoder.encode(entry.pixels(), quality=100, no_face="encode") for entry in chosen]
     click.echo(f"{len(streams)} pictures, {sum(map(len, streams)):,} bytes")
-    ways = {"numpy, 1 thread": in_numpy(1, enhancement.TILE, streams)}
-    ways["numpy, 2 threads"] = in_numpy(2, enhancement.TILE, streams)
+    ways = {"numpy, 1 thread": in_numpy(1, texture.TILE, streams)}
+    ways["numpy, 2 threads"] = in_numpy(2, texture.TILE, streams)
     ways["numpy, tiles of 128"] = in_numpy(1, 128, streams)
     for threads, onednn in product((1, 2), (True, False)):
         name = f"torch, {threads} threads, oneDNN {'on' if onednn else 'off'}"

@@ -17,7 +17,7 @@ import small_weights
 from safetensors.numpy import save
 
 import facecodec
-from facecodec import base_layer, codec, container, enhancement, residual, residual_fit, weights
+from facecodec import base_layer, codec, container, enhancement, residual, residual_fit, texture, weights
 from facecodec.container import SectionType
 from facecodec.errors import FscError
 from facecodec.geometry import Geometry
@@ -56,7 +56,7 @@ class Maker:
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         self.base = base_layer.load(BASE)
-        self.texture = enhancement.load(TEXTURE)
+        self.texture = texture.load(TEXTURE)
 
     def codes(self, count, reach=6.0, top=15):
         """Return codes (count, 256), -top .. top, that get smaller along the dimensions."""
@@ -82,10 +82,10 @@ class Maker:
     def words(self, width, height, payloads, *, last_turn=254, hyper=None, latent=None, order=0):
         """Return a stream of refinements, random ones where none are given."""
         prediction = facecodec.decode(self.write(width, height, payloads)).pixels
-        shape = enhancement.hyper_shape(height, width, self.texture)
+        shape = texture.hyper_shape(height, width, self.texture)
         if hyper is None:
             hyper = np.clip(np.round(self.rng.normal(0, 1, shape)), -15, 15).astype(int)
-        known = enhancement.prior(hyper, prediction, self.texture)
+        known = texture.prior(hyper, prediction, self.texture)
         if latent is None:
             latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
         faces = base_layer.decode_faces(payloads[FACES], self.base)

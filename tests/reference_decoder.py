@@ -389,11 +389,20 @@ def enhance(data, prediction, tensors, delay, order):
     padded = padded[:, : 16 * rows, : 16 * columns]
     c8, c16 = context(padded)
 
-    node = refine(stream, scale.ravel(), np.broadcast_to(delay, scale.shape).ravel(), tensors)
-    value = tensors["tree.value"].astype(int)[scale.ravel(), node].reshape(scale.shape)
+    def review(node, r):
+        surprise = tensors["tree.surprise"].astype(int)[scale, node.reshape(scale.shape)]
+        gone = np.broadcast_to(np.clip(r - delay, 0, 255), scale.shape[1:])[None]
+        x = layer("review.enter", surprise, 4 * scale, gone)
+        x = shortcut("review.at_16.1", shortcut("review.at_16.0", x))
+        last = len(tensors["tree.planes"]) - 1
+        return np.clip(scale + layer("review.change", x, lo=-last, hi=last), 0, last).ravel()
+
+    late = np.broadcast_to(delay, scale.shape).ravel()
+    node, told = refine(stream, scale.ravel(), late, tensors, review)
+    value = tensors["tree.value"].astype(int)[told, node].reshape(scale.shape)
 
     if order == 1:
-        planes = tensors["tree.planes"][scale]
+        planes = tensors["tree.planes"][told].reshape(scale.shape)
         for depth in range(8):
             mean = np.where(
                 (node.reshape(scale.shape) == 3**depth - 1) & (planes >= depth + 4), mean // 2, mean
@@ -401,7 +410,6 @@ def enhance(data, prediction, tensors, delay, order):
     top = tensors["latent.top"].astype(int)[:, None, None]
     y = np.clip(mean + value, -top, top)
     ranks = tensors["tree.rank"].astype(int)
-    late = np.broadcast_to(delay, scale.shape).ravel()
     places = zip(ranks[scale.ravel()], node, late, strict=True)
     first = min((above[n] + d for above, n, d in places if is_inner(above, n)), default=255)
     depth = np.clip(int(tensors["finest"][0]) - first + delay, 0, 80)
@@ -436,22 +444,27 @@ def block_delays(regions, geometries, width, height):
     return result
 
 
-def refine(stream, scale, delay, tensors):
-    """Return the node that each latent, in order of channel, row and column, reaches."""
-    tables, node = {}, np.zeros(len(scale), int)
+def refine(stream, scale, delay, tensors, review):
+    """Return the node that each latent, by channel, row and column, reaches, and the scale told last."""
+    tables, node, told = {}, np.zeros(len(scale), int), scale
     leaves = np.full((len(tensors["tree.rank"]), 3280 - 1093), 255)
     ranks = np.concatenate([tensors["tree.rank"], leaves], 1)
     for r in range(255):
+        if stream.at_end:
+            return node, told
+        if r in tensors["review.turns"]:
+            told = review(node, r)
         due = (ranks[scale, node] < 255) & (ranks[scale, node] + delay == r)
-        for latent in sorted(np.flatnonzero(due), key=lambda i: (scale[i], node[i])):
+        for latent in sorted(np.flatnonzero(due), key=lambda i: (told[i], node[i])):
             if stream.at_end:
-                return node
-            place = scale[latent], node[latent]
+                return node, told
+            place = told[latent], node[latent]
             if place not in tables:
-                tables[place] = cumulative(tensors["tree.frequencies"][place])
+                inner = ranks[place] < 255
+                tables[place] = cumulative(tensors["tree.frequencies"][place] if inner else [4094, 1, 1])
             node[latent] = 3 * node[latent] + 1 + stream.symbol(tables[place])
     require(stream.at_end)
-    return node
+    return node, told
 
 
 # Exact residual

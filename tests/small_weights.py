@@ -43,6 +43,12 @@ def texture(rng):
         "prior.refine.second": (f, f, 3, 200, (0, 200)),
         "prior.mean": (m, f, 1, 200, (0, 300)),
         "prior.scale": (m, f, 1, 200, (1.5, 1.2)),
+        "review.enter": (4, 2 * m + 1, 1, 150, ACTIVE),
+        "review.at_16.0.first": (4, 4, 3, 200, ACTIVE),
+        "review.at_16.0.second": (4, 4, 3, 200, (0, 200)),
+        "review.at_16.1.first": (4, 4, 3, 200, ACTIVE),
+        "review.at_16.1.second": (4, 4, 3, 200, (0, 200)),
+        "review.change": (m, 4, 1, 200, (0, 1.2)),
         "synthesis.linear": (3 * 16 * 16, m, 1, 400, (0, 40)),
         "synthesis.enter": (g, m, 1, 400, ACTIVE),
         "synthesis.at_16.0": (h, g + b + 1, 3, 200, ACTIVE),
@@ -70,6 +76,8 @@ def texture(rng):
     tensors["regions"] = rng.integers(0, 61, (18, 18)).astype(np.uint8)
     tensors["regions"][0, 0] = 60
     tensors["finest"] = np.array([60], np.uint8)
+    tensors["tree.surprise"] = rng.integers(0, 193, (len(planes), 3280)).astype(np.uint8)
+    tensors["review.turns"] = np.array([12, 60, 200], np.uint8)
     return tensors
 
 

@@ -21,7 +21,7 @@ ROWS = (
     ("errors",),
     ("container", "rans", "exact", "geometry", "images", "files"),
     ("entropy", "weights"),
-    ("faces",),
+    ("faces", "texture"),
     ("base_layer", "enhancement", "residual"),
     ("account", "codec", "residual_fit"),
     ("encoder",),

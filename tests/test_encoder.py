@@ -363,9 +363,10 @@ def test_tuned_for_recognition_bits_go_to_the_middle_of_a_face_first(full):
     assert psnr(tuned[outer], picture[outer]) < psnr(plain[outer], picture[outer])
 
 
-def test_either_tune_ends_in_the_same_picture(full):
+def test_either_tune_ends_in_all_but_the_same_picture(full):
     tuned = facecodec.encode(portrait(64), aligned=True, max_bytes=10**9, tune="recognition")
-    assert np.array_equal(facecodec.decode(tuned).pixels, facecodec.decode(full).pixels)
+    pictures = (facecodec.decode(data).pixels.astype(int) for data in (tuned, full))
+    assert np.abs(next(pictures) - next(pictures)).max() <= 2
     exact = facecodec.encode(portrait(64), aligned=True, lossless=True, tune="recognition")
     assert np.array_equal(facecodec.decode(exact).pixels, portrait(64))
 

@@ -11,20 +11,23 @@ from hypothesis import strategies as st
 from samples import noise, waves
 from test_exact_torch import torch_settings
 
-from facecodec import enhancement, exact, weights
-from facecodec.enhancement import Order, conv2d, decode, hyper_shape, prior, settled
+from facecodec import enhancement, exact, texture, weights
+from facecodec.enhancement import Order, decode, settled
 from facecodec.entropy import LEAF
 from facecodec.errors import CorruptError, WeightsError
+from facecodec.exact import conv2d
 from facecodec.networks import exact_torch
+from facecodec.texture import hyper_shape, prior, reviewed
 
 
 @pytest.fixture(scope="module")
 def model():
-    return enhancement.load(weights.newest("texture"))
+    return texture.load(weights.newest("texture"))
 
 
-AT_ONCE = np.zeros((1, 1), np.uint8)
-"""No block is put off."""
+def at_once(prediction):
+    """Return delays of blocks of which none is put off."""
+    return np.zeros([-(-size // 16) for size in prediction.shape[:2]], np.uint8)
 
 
 def latents(model, height, width, seed=0):
@@ -42,18 +45,32 @@ def put_off(model, height, width, seed=0):
     return np.random.default_rng(seed).choice(model.regions.ravel(), shape)
 
 
-def synthesise(known, node, prediction, model, *, delay=AT_ONCE, order=Order.ALIKE, convolve=conv2d):
+def told(known, node, delay, model, convolve=conv2d):
+    """Return the scales that a decoder has been told of when its latents have reached these nodes."""
+    scale, delay = known.scale, np.broadcast_to(delay, known.scale.shape[1:])
+    for turn in model.reviews:
+        before = node.copy()
+        model.trees.climb(known.scale.ravel(), delay.ravel(), before.reshape(-1), turn - 1)
+        if np.array_equal(before, node):
+            break
+        scale = reviewed(known.scale, before, delay, turn, model, convolve)
+    return scale
+
+
+def synthesise(known, node, prediction, model, *, delay, order=Order.ALIKE, convolve=conv2d):
     """Return the picture of latents at these nodes and a prediction, which stays as it is."""
     picture = prediction.copy()
     depth = enhancement.depths(known.scale, node, delay, model)
-    enhancement.synthesise(settled(known, node, model, order), depth, picture, model, convolve)
+    last = texture.Prior(known.mean, told(known, node, delay, model, convolve))
+    texture.synthesise(settled(last, node, model, order), depth, picture, model, convolve)
     return picture
 
 
-def everything(model, prediction, seed=0, *, delay=AT_ONCE, convolve=conv2d):
+def everything(model, prediction, seed=0, *, delay=None, convolve=conv2d):
     """Return the prior and the fully refined picture of random latents."""
     hyper, latent = latents(model, *prediction.shape[:2], seed)
     known = prior(hyper, prediction, model, convolve)
+    delay = at_once(prediction) if delay is None else delay
     node = model.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
     return known, synthesise(known, node, prediction, model, delay=delay, convolve=convolve)
 
@@ -95,7 +112,7 @@ def test_pictures_go_on_with_their_last_row_and_column(height, width, top, left)
 def test_the_stream_decodes_to_the_synthesis_of_its_latents(model, height, width, seed):
     prediction = waves(height, width, seed)
     hyper, latent = latents(model, height, width, seed)
-    for delay in (AT_ONCE, put_off(model, height, width, seed)):
+    for delay in (at_once(prediction), put_off(model, height, width, seed)):
         known, picture = everything(model, prediction, seed, delay=delay)
         words = encode(hyper, latent, known, delay, model, LEAF - 1)
         assert np.array_equal(decode(words, prediction, delay, model), picture)
@@ -107,7 +124,7 @@ def test_a_stream_that_stops_at_a_turn_decodes_to_the_nodes_reached(model, seed,
     prediction = waves(60, 70)
     hyper, latent = latents(model, 60, 70)
     known = prior(hyper, prediction, model)
-    delay = AT_ONCE if seed is None else put_off(model, 60, 70, seed)
+    delay = at_once(prediction) if seed is None else put_off(model, 60, 70, seed)
     turns, seen = model.trees.turns(delay), set()
     for last_turn in turns[:: len(turns) // 5]:
         node = model.trees.leaves(latent.ravel(), known.scale.ravel())
@@ -130,7 +147,7 @@ def test_by_regions_what_is_undecided_counts_half_of_its_mean(model, data):
     for trit in trits:
         node = 3 * node + 1 + trit
     shape = len(model.top), 1, 1
-    known = enhancement.Prior(np.full(shape, mean, np.int16), np.full(shape, tree, np.uint8))
+    known = texture.Prior(np.full(shape, mean, np.int16), np.full(shape, tree, np.uint8))
     at = np.full(shape, node, np.uint16)
     plain, by_regions = (
         settled(known, at, replace(model, top=8191 + 0 * model.top), o)[0, 0, 0] for o in Order
@@ -146,7 +163,7 @@ def test_what_is_put_off_is_refined_later(model):
     delay = np.zeros((4, 4), np.uint8)
     delay[:, 2:] = LEAF - 1 - model.trees.last_rank
     words = encode(hyper, latent, known, delay, model, LEAF - 1)
-    alike = encode(hyper, latent, known, AT_ONCE, model, LEAF - 1)
+    alike = encode(hyper, latent, known, at_once(prediction), model, LEAF - 1)
     half = len(words) // 2 // 4 * 4
 
     def error(stream, late):
@@ -155,7 +172,7 @@ def test_what_is_put_off_is_refined_later(model):
         return np.abs(picture - whole).reshape(64, 2, 32, 3).mean((0, 2, 3))
 
     near, far = error(words, delay)
-    assert near < min(error(alike, AT_ONCE)[0], far)
+    assert near < min(error(alike, at_once(prediction))[0], far)
 
 
 @pytest.mark.parametrize("change", ["shape", "sum"])
@@ -163,33 +180,33 @@ def test_regions_that_do_not_fit_are_refused(change, monkeypatch):
     file = weights.load(weights.newest("texture"))
     regions = file["regions"][:-1] if change == "shape" else file["regions"].copy()
     if change == "sum":
-        regions[3, 4] = LEAF - enhancement.load(file.name).trees.last_rank
+        regions[3, 4] = LEAF - texture.load(file.name).trees.last_rank
     wrong = replace(file, tensors=file.tensors | {"regions": regions})
     monkeypatch.setattr(weights, "load", lambda _: wrong)
     with pytest.raises(WeightsError, match="regions" if change == "shape" else "put off by more"):
-        enhancement.load("wrong")
+        texture.load("wrong")
 
 
 def test_a_stream_that_ends_in_the_hyper_latent_leaves_the_prediction(model):
     prediction = waves(70, 40)
     hyper, latent = latents(model, 70, 40)
     known = prior(hyper, prediction, model)
-    only = len(encode(hyper, latent, known, AT_ONCE, model, -1))
-    words = encode(hyper, latent, known, AT_ONCE, model, LEAF - 1)
+    only = len(encode(hyper, latent, known, at_once(prediction), model, -1))
+    words = encode(hyper, latent, known, at_once(prediction), model, LEAF - 1)
     for size in (0, 1, 4, 8, 12, only // 2, only - 12):
-        assert np.array_equal(decode(words[:size], prediction, AT_ONCE, model), prediction)
-    assert not np.array_equal(decode(words[: only + 40], prediction, AT_ONCE, model), prediction)
+        assert np.array_equal(decode(words[:size], prediction, at_once(prediction), model), prediction)
+    assert not np.array_equal(decode(words[: only + 40], prediction, at_once(prediction), model), prediction)
 
 
 def test_words_after_the_last_symbol_are_corrupt(model):
     prediction = waves(20, 30)
     hyper, latent = latents(model, 20, 30)
     known = prior(hyper, prediction, model)
-    words = encode(hyper, latent, known, AT_ONCE, model, LEAF - 1)
+    words = encode(hyper, latent, known, at_once(prediction), model, LEAF - 1)
     with pytest.raises(CorruptError, match="does not end where its last symbol does"):
-        decode(words + b"\1\2\3\4", prediction, AT_ONCE, model)
+        decode(words + b"\1\2\3\4", prediction, at_once(prediction), model)
     with pytest.raises(CorruptError, match="first word"):
-        decode(bytes(4) + words, prediction, AT_ONCE, model)
+        decode(bytes(4) + words, prediction, at_once(prediction), model)
 
 
 def test_torch_numpy_threads_and_onednn_give_the_same_picture(model):
@@ -203,7 +220,7 @@ def test_torch_numpy_threads_and_onednn_give_the_same_picture(model):
 def test_tiles_make_the_picture_of_the_whole(model, monkeypatch):
     prediction = noise(330, 400)
     whole = digests(model, prediction, exact_torch.conv2d)
-    monkeypatch.setattr(enhancement, "TILE", 64)
+    monkeypatch.setattr(texture, "TILE", 64)
     assert digests(model, prediction, exact_torch.conv2d) == whole
     too_near = digests(replace(model, halo=0), prediction, exact_torch.conv2d)
     assert all(part != other for part, other in zip(too_near, whole, strict=True))
@@ -213,8 +230,15 @@ def test_nothing_beyond_the_halo_changes_a_tile(model):
     base, inside = noise(448, 448), slice(192, 256)
     hyper, latent = latents(model, 448, 448)
     known = prior(hyper, base, model)
-    node = np.minimum(np.abs(latent), 3).astype(np.uint16)
-    picture = synthesise(known, node, base, model)
+    node, delay = np.minimum(np.abs(latent), 3).astype(np.uint16), at_once(base)
+
+    def made(node, prediction):
+        picture = prediction.copy()
+        depth = enhancement.depths(known.scale, node, delay, model)
+        texture.synthesise(settled(known, node, model), depth, picture, model)
+        return picture
+
+    picture, scale = made(node, base), reviewed(known.scale, node, delay, 100, model)
 
     def near(changed, grid):
         rows, columns = np.nonzero(changed)
@@ -229,11 +253,9 @@ def test_nothing_beyond_the_halo_changes_a_tile(model):
         near(((again.mean != known.mean) | (again.scale != known.scale)).any(0), 16)
     refined = node.copy()
     refined[:, 12:16, 12:16] = 3 - refined[:, 12:16, 12:16]
-    for again in (
-        synthesise(known, node, other, model),
-        synthesise(known, refined, base, model),
-    ):
+    for again in (made(node, other), made(refined, base)):
         near((again != picture).any(2), 1)
+    near((reviewed(known.scale, refined, delay, 100, model) != scale).any(0), 16)
 
 
 def reach(model):

@@ -25,6 +25,7 @@ from facecodec import (
     geometry,
     rans,
     residual,
+    texture,
     weights,
 )
 from facecodec.container import SectionType
@@ -97,16 +98,18 @@ LIMITS = {
     "what `finish` adds to a preview": (-255, 255),
     "activations of all networks": (0, exact.ACTIVATION_TOP),
     "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
-    "latents and their means, in 1/8 step": (-enhancement.LATENT_TOP, enhancement.LATENT_TOP),
-    "shortcuts of prior and synthesis": (-enhancement.SHORTCUT_TOP, enhancement.SHORTCUT_TOP),
-    "what `synthesis.linear` adds to a prediction": (-enhancement.LINEAR_TOP, enhancement.LINEAR_TOP),
-    "what `synthesis.finish` adds to that": (-enhancement.RESIDUAL_TOP, enhancement.RESIDUAL_TOP),
+    "latents and their means, in 1/8 step": (-texture.LATENT_TOP, texture.LATENT_TOP),
+    "shortcuts of prior, reviews and synthesis": (-texture.SHORTCUT_TOP, texture.SHORTCUT_TOP),
+    "what `synthesis.linear` adds to a prediction": (-texture.LINEAR_TOP, texture.LINEAR_TOP),
+    "what `synthesis.finish` adds to that": (-texture.RESIDUAL_TOP, texture.RESIDUAL_TOP),
     "trees": (1, entropy.MAX_SCALES),
     "planes of a tree": (1, entropy.DEPTH),
     "rank of an inner node": (0, entropy.LEAF - 1),
     "delay of a block": (0, entropy.LEAF - 1),
     "`finest`": (0, entropy.LEAF - 1),
-    "depth of a block": (0, enhancement.DEPTH_TOP),
+    "turn of a review": (1, entropy.LEAF - 1),
+    "surprise of a node, in 1/32": (0, texture.SURPRISE_TOP),
+    "depth of a block": (0, texture.DEPTH_TOP),
     "value of a node, in 1/8 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
     "weight of a pixel in a prediction, in 1/64": (np.iinfo(np.int8).min, np.iinfo(np.int8).max),
     "index of a Table of failures": (0, residual.TABLES - 1),
@@ -286,24 +289,22 @@ def test_tensors_have_the_stated_shapes(title, path):
 
 
 def test_layers_have_the_stated_strides_and_ranges():
-    base, texture = base_layer.load(BASE), enhancement.load(TEXTURE)
+    base, model = base_layer.load(BASE), texture.load(TEXTURE)
     generator = base.generator
     layers = {key: getattr(generator, key) for key in ("linear", "start", "finish")}
     layers |= {f"layers.{index}": layer for index, layer in enumerate(generator.layers)}
-    last = len(texture.trees.planes) - 1
+    last = len(model.trees.planes) - 1
     stated = {}
     for row in layer_rows("Base layer") + layer_rows("Enhancement layer"):
-        low, high = row["Range"].replace("P - 1", str(last)).split(" .. ")
+        low, high = row["Range"].replace("1 - P", str(-last)).replace("P - 1", str(last)).split(" .. ")
         stated[name(row["Layer"])] = int(row["Stride"]), int(low), int(high)
-    made = {key: (layer.stride, layer.lo, layer.hi) for key, layer in (layers | texture.layers).items()}
+    made = {key: (layer.stride, layer.lo, layer.hi) for key, layer in (layers | model.layers).items()}
     assert made == stated
     after = [row["After"] == "upsampling by 2" for row in layer_rows("Base layer")[2:-1]]
     assert [index in base_layer.UPSAMPLED for index in range(5)] == after
 
 
-@pytest.mark.parametrize(
-    ("title", "module"), [("Base layer", base_layer), ("Enhancement layer", enhancement)]
-)
+@pytest.mark.parametrize(("title", "module"), [("Base layer", base_layer), ("Enhancement layer", texture)])
 def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
     bounds = {}
     make = weights.Model.layer
@@ -329,6 +330,10 @@ def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
         expected[layer] = np.repeat(parts, len(bounds[layer]) // len(parts)).tolist()
         if layer == "synthesis.at_4.0":
             expected[layer][-97:] = [int(special["p"])] * 96 + [int(special["d"])]
+        if layer == "review.enter":
+            trees, latents = len(loaded.trees.planes), len(loaded.top)
+            parts = [int(special[layer]), 4 * trees - 4, 255]
+            expected[layer] = np.repeat(parts, [latents, latents, 1]).tolist()
     assert bounds == expected
 
 
@@ -362,8 +367,8 @@ def steps(monkeypatch):
         return taken[layer]
 
     def spied_refine(*arguments):
-        taken["node"] = refine(*arguments)
-        return taken["node"]
+        taken["node"], taken["told"] = refine(*arguments)
+        return taken["node"], taken["told"]
 
     def spied_preview(codes, tensors):
         taken["codes"], taken["preview"] = codes, preview(codes, tensors)
@@ -408,6 +413,7 @@ def test_the_worked_example_of_an_enhancement(steps):
         "mean, channel 0, row 0": steps["prior.mean"][0, 0, :3].tolist(),
         "scale, channel 0, row 0": steps["prior.scale"][0, 0, :3].tolist(),
         "node, channel 0, row 0": steps["node"][:3].tolist(),
+        "told, channel 0, row 0": steps["told"][:3].tolist(),
         "`y`, channel 0, row 0": steps["into synthesis.enter"][0, 0].tolist(),
         "depth, row 0": steps["into synthesis.at_16.0"][-1, 0].tolist(),
         "`synthesis.linear`, channels 0 .. 3, row 0, column 0": steps["synthesis.linear"][:4, 0, 0].tolist(),
@@ -437,7 +443,7 @@ def test_what_the_example_says_of_its_first_words():
     certain = []
     for count in (1, 2):
         decoder = rans.EmbeddedDecoder(words[: 4 * count])
-        certain.append([decoder.take(1, table).size for table in enhancement.load(TEXTURE).hyper])
+        certain.append([decoder.take(1, table).size for table in texture.load(TEXTURE).hyper])
     assert certain == [[0, 0], [1, 1]]
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from samples import waves
 from torch import nn
 
-from facecodec import base_layer, enhancement, faces, weights
+from facecodec import base_layer, enhancement, faces, texture, weights
 from facecodec.entropy import DEPTH, INNER, LEAF, Trees
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import eight_bits, encoder, quantised
@@ -25,12 +25,14 @@ from facecodec.networks.texture import (
     LATENT,
     LATENT_STEP,
     LATENT_TOP,
+    SCALE_HIGH,
+    SCALE_LOW,
     SCALES,
     WIDER,
     Texture,
     scale_of,
 )
-from facecodec.training import augment, embedding, freeze, preview, regions, run, trees
+from facecodec.training import augment, embedding, freeze, likeness, preview, regions, run, trees
 from facecodec.training import texture as texture_training
 from facecodec.training.data import Pictures
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, lesson, linear_head
@@ -352,9 +354,9 @@ def test_rounding_passes_the_gradient():
 
 def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown):
     torch.manual_seed(0)
-    texture = Texture()
+    network = Texture()
     (tmp_path / "texture").mkdir()
-    stored = {f"averaged.{key}": value.contiguous() for key, value in texture.state_dict().items()}
+    stored = {f"averaged.{key}": value.contiguous() for key, value in network.state_dict().items()}
     save_file(stored, tmp_path / "texture" / "checkpoint.safetensors")
     (tmp_path / "regions").mkdir()
     np.save(tmp_path / "regions" / "share.npy", np.ones((16, 16)))
@@ -366,29 +368,29 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     assert (weights.newest("texture"), weights.newest("analysis")) == ("texture-v3", "analysis-v3")
-    model = enhancement.load("texture-v3")
+    model = texture.load("texture-v3")
 
-    texture.eval()
-    set_rounding(texture, True)
+    network.eval()
+    set_rounding(network, True)
     prediction = waves(128, 64)
     pixels = torch.from_numpy(prediction).permute(2, 0, 1)[None].float()
     rng = np.random.default_rng(0)
     z = rng.integers(-3, 4, (64, 2, 1))
     with torch.inference_mode():
-        at_8, at_16 = texture.context(pixels)
-        mean, index = texture.prior(torch.from_numpy(z)[None].float(), at_16)
-    known = enhancement.prior(z, prediction, model)
+        at_8, at_16 = network.context(pixels)
+        mean, index = network.prior(torch.from_numpy(z)[None].float(), at_16)
+    known = texture.prior(z, prediction, model)
     assert np.abs(known.mean * LATENT_STEP - mean[0].numpy()).max() <= 2 * LATENT_STEP
     assert np.abs(known.scale - index[0].numpy()).max() <= 1
     node = np.zeros(known.scale.shape, np.uint16)
     latent = (known.mean + model.trees.value[known.scale, node].astype(int)) * LATENT_STEP
     with torch.inference_mode():
         deep = torch.full((1, 1, 8, 4), 37.0)
-        decoded = texture.synthesis(torch.from_numpy(latent)[None].float(), pixels, at_8, at_16, deep)
+        decoded = network.synthesis(torch.from_numpy(latent)[None].float(), pixels, at_8, at_16, deep)
     expected = decoded.clamp(0, 255)[0].permute(1, 2, 0).numpy()
     picture = prediction.copy()
     depth = np.full((8, 4), 37, np.uint8)
-    enhancement.synthesise(enhancement.settled(known, node, model), depth, picture, model)
+    texture.synthesise(enhancement.settled(known, node, model), depth, picture, model)
     off = np.abs(picture - expected)
     assert off.max() <= 4
     assert off.mean() < 0.3
@@ -396,26 +398,26 @@ def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown
     again = Texture()
     assert texture_training.warm(again)
     again.widen(WIDER)
-    for name, tensor in texture.state_dict().items():
+    for name, tensor in network.state_dict().items():
         if name != "hyper_scale":
             off = (again.state_dict()[name] - tensor).abs().amax()
             assert off <= tensor.abs().amax() / 100
 
 
 def test_a_cut_stream_is_what_decoders_see_of_it(grown):
-    stream = texture_training.Stream({**grown, "latent.top": np.full(LATENT, LATENT_TOP)})
+    stream = texture_training.Stream(Texture(), {**grown, "latent.top": np.full(LATENT, LATENT_TOP)})
     rng = np.random.default_rng(0)
     index = torch.from_numpy(rng.integers(10, 40, (2, LATENT, 4, 4))).float()
     mean = torch.from_numpy(rng.integers(-80, 80, index.shape) * LATENT_STEP).float()
     y = mean + scale_of(index) * torch.from_numpy(rng.normal(0, 1, index.shape)).float()
     errors = []
     for depth in (0, 12, 40, 80):
-        y_hat, left = stream.cut(y, mean, index, np.array([depth, depth]), np.random.default_rng(2))
+        y_hat, left = stream.cut(y, mean, index, np.array([depth, depth]), np.random.default_rng(1))
         assert left.shape == (2, 1, 4, 4)
         assert (depth - 2 <= left[0]).all()
         errors.append((y_hat - y).square().mean().item())
     assert errors == sorted(errors)
-    assert errors[0] < 1 < errors[1]
+    assert errors[0] < 0.5 < errors[1] < 1 < errors[2]
 
     assert np.random.default_rng(0).random() > texture_training.REGIONAL > np.random.default_rng(2).random()
     (_, even), (_, uneven) = (
@@ -820,3 +822,54 @@ def test_what_lies_beyond_the_picture_may_be_another_one():
     assert all(
         augment.surrounded(np.random.default_rng(s), view, inside, picture, behind) is view for s in range(9)
     )
+
+
+def test_a_review_learns_what_scales_latents_have(grown):
+    torch.manual_seed(0)
+    rng, network = np.random.default_rng(0), Texture().requires_grad_(False)
+    scales = np.full((4, LATENT, 2, 2), 24, np.uint8)
+    network.review.requires_grad_(True)
+    strength = rng.choice([0.4, 2.5], (4, 1, 2, 2))
+    sigma = scale_of(torch.tensor(24.0)).item() * strength
+    walk = trees.Walk(grown, np.round(rng.normal(0, sigma, scales.shape)).astype(np.int16), scales)
+    turn = int(grown["review.turns"][-1])
+    node = walk.node(turn)
+    assert (walk.reviewed(network, turn, node) == 24).all()
+    optimizer = torch.optim.Adam(network.review.parameters(), 1e-3)
+    wanted = torch.from_numpy(24 + (SCALES - 1) * np.log(strength) / np.log(SCALE_HIGH / SCALE_LOW)).float()
+    for _ in range(60):
+        optimizer.zero_grad()
+        (walk.reviewed(network, turn, node) - wanted).square().mean().backward()
+        optimizer.step()
+    found = walk.reviewed(network, turn, node).detach()
+    assert (found - wanted).abs().mean() < (24 - wanted).abs().mean() / 2
+
+
+def test_trees_tell_trits_by_the_scales_that_reviews_name(grown):
+    network = Texture()
+    nn.init.constant_(network.review.change.bias, 5 / 16)
+    rng = np.random.default_rng(0)
+    scales = np.full((2, LATENT, 2, 2), 24, np.uint8)
+    offsets = np.round(rng.normal(0, 30 / LATENT_STEP, scales.shape)).astype(np.int16)
+    seen = trees.Sample(offsets, scales, np.zeros((64, 1), int), np.ones(LATENT))
+    made = trees.refined(grown, network, seen)
+    change = made["tree.frequencies"].astype(int) - grown["tree.frequencies"]
+    changed = np.flatnonzero((np.abs(change) > 4).any((1, 2)))
+    assert changed.tolist() == [29]
+    assert (made["tree.frequencies"].sum(2) == grown["tree.frequencies"].sum(2)).all()
+    assert {key: made[key].dtype for key in made} == {key: grown[key].dtype for key in grown}
+
+
+def test_likeness_is_lacking_where_faces_change():
+    network, pixels = likeness.Likeness(), waves(128, 128)
+    pictures = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().repeat(2, 1, 1, 1)
+    frames = torch.tensor([[[1.0, 0, 8], [0, 1, 8]], [[0.0, 0, 0], [0, 0, 0]]])
+    depth = np.array([10, 70])
+    assert network.lacking(pictures, pictures, frames, depth).item() == pytest.approx(0, abs=1e-5)
+    decoded = (pictures * 0.5).requires_grad_()
+    lacking = network.lacking(decoded, pictures, frames, depth)
+    lacking.backward()
+    assert lacking.item() > 0.001
+    assert decoded.grad[0].abs().sum() > 0
+    assert decoded.grad[1].abs().sum() == 0
+    assert network.lacking(decoded, pictures, 0 * frames, depth).item() == 0

@@ -7,7 +7,7 @@ import pytest
 import small_weights
 from samples import install
 
-from facecodec import base_layer, enhancement, weights
+from facecodec import base_layer, texture, weights
 from facecodec.errors import WeightsError
 
 TENSORS = {"numbers": np.arange(6, dtype=np.int16).reshape(2, 3), "halves": np.ones(2, np.float16)}
@@ -191,7 +191,7 @@ def test_a_generator_that_breaks_a_rule_is_refused(folder, key, change, message)
 def test_a_texture_model_that_breaks_a_rule_is_refused(folder, key, change, message):
     install(folder, {"texture-v1": replaced(TEXTURE, key, change)})
     with pytest.raises(WeightsError, match=message):
-        enhancement.load("texture-v1")
+        texture.load("texture-v1")
 
 
 @pytest.mark.parametrize("key", ["identity.frequencies", "appearance.frequencies", "verdicts"])

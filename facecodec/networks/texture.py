@@ -2,6 +2,7 @@
 
     picture, prediction -> g_a -> y (1/16) -> h_a -> z (1/64)
     z_hat, prediction   -> prior -> mean and scale of y
+    part of y_hat       -> review -> scale of y, looked at again
     y_hat, prediction   -> linear -> rough picture
     y_hat, rough picture, prediction, depth -> g_s -> what the rough picture lacks
 
@@ -25,6 +26,8 @@ LATENT = 320
 HYPER = 64
 SCALES = 48
 SCALE_LOW, SCALE_HIGH = 0.12, 320.0
+SURPRISE_STEP, SURPRISE_TOP = 1 / 32, 192
+SCALE_UNITS = 4
 LATENT_GAIN = 16.0
 """y is in units of the finest quantisation step; the networks see y / 16."""
 LATENT_STEP = 1 / 8
@@ -43,6 +46,7 @@ UNITS: dict[str, dict[str, float]] = {
     "prior.from_64": {"input_step": 1 / 4},
     "prior.mean": {"output_step": LATENT_STEP / LATENT_GAIN},
     "prior.scale": {"output_step": 1 / 16},
+    "review.change": {"output_step": 1 / 16},
     "synthesis.enter": {"input_step": LATENT_STEP / LATENT_GAIN},
     "synthesis.linear": {"input_step": LATENT_STEP * LINEAR_GAIN, "output_step": 1.0},
 }
@@ -157,6 +161,34 @@ class Prior(nn.Module):
         return mean.clamp(-top, top), index.clamp(0, SCALES - 1)
 
 
+class Review(nn.Module):
+    """The scale of every latent once more, from what is known of all of them (twin).
+
+    Context-based rate reduction (Jeon et al., CVPR 2023), for scales.
+    """
+
+    def __init__(self) -> None:
+        """Make layers that change no scale yet."""
+        super().__init__()
+        self.activation = Activation()
+        self.enter = conv(2 * LATENT + 1, 128, 1)
+        self.at_16 = nn.ModuleList([Residual(128, self.activation), Residual(128, self.activation)])
+        self.change = conv(128, LATENT, 1, gain=0.0)
+
+    def forward(self, surprise: Tensor, index: Tensor, gone: Tensor) -> Tensor:
+        """Return the scale index 0..47 (N, 320, h, w).
+
+        ``surprise`` is that of the nodes reached, 0..192, and ``index`` that of the prior, of the same shape;
+        ``gone`` (N, 1, h, w) counts the turns gone by.
+        """
+        x = self.activation(self.enter(torch.cat([surprise, SCALE_UNITS * index, gone], 1) * STEP))
+        change = self.change(self.at_16[1](self.at_16[0](x))).float() * 16
+        if self.activation.rounding:
+            change = snapped(change, 1.0)
+        found: Tensor = (index + change).clamp(0, SCALES - 1)
+        return found
+
+
 class Synthesis(nn.Module):
     """g_s: the picture from y_hat, the prediction and its context (twin)."""
 
@@ -203,6 +235,7 @@ class Texture(nn.Module):
         self.analysis = Analysis()
         self.context = Context()
         self.prior = Prior()
+        self.review = Review()
         self.synthesis = Synthesis()
         self.hyper_scale = nn.Parameter(torch.zeros(HYPER))
 

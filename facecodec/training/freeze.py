@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from facecodec import faces
 from facecodec import weights as models
 from facecodec.container import ID_BYTES
-from facecodec.entropy import CODE_GROUP, CODE_TOP
+from facecodec.entropy import CODE_GROUP, CODE_TOP, LEAF
 from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING, Trunk
@@ -23,7 +23,7 @@ from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, vie
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.restoration import restored
-from facecodec.networks.texture import DEPTH_TOP, UNITS, Texture
+from facecodec.networks.texture import DEPTH_TOP, LATENT, SCALE_UNITS, SCALES, SURPRISE_TOP, UNITS, Texture
 from facecodec.training import regions, trees
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, to_batch
@@ -131,6 +131,7 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     bounds: dict[str, int | np.ndarray] = {
         "context.to_8": 255,
         "prior.from_64": CODE_TOP,
+        "review.enter": np.repeat([SURPRISE_TOP, SCALE_UNITS * (SCALES - 1), LEAF], [LATENT, LATENT, 1]),
         "synthesis.enter": tensors["latent.top"],
         "synthesis.linear": tensors["latent.top"],
         "synthesis.at_4.0": np.repeat([TOP, 255, DEPTH_TOP], [model.synthesis.up_4.out_channels // 4, 96, 1]),
