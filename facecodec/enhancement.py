@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,12 @@ def settled(
     node: Integers,
     model: TextureModel,
     order: Order = Order.ALIKE,
-    out: npt.NDArray[np.int16] | None = None,
 ) -> npt.NDArray[np.int16]:
     """Return latents (C, h, w), in 1/8 step, from the node (C, h, w) that each of them reached.
 
-    ``out`` is where to put them; it may be the mean itself.
+    The scales of ``known`` are those that the last review told.
     """
-    latent = np.empty(node.shape, np.int16) if out is None else out
+    latent = np.empty(node.shape, np.int16)
     for part in _channels(node.shape):
         top, mean = model.top[part, None, None], known.mean[part]
         reached = known.scale[part], node[part]
@@ -93,13 +93,13 @@ def encode(
 
     def groups() -> Iterator[Group]:
         for turns in reversed(_phases(model)):
-            tables = scale
+            told = scale
             if turns.start:
                 before = node.copy()
                 trees.climb(scale.ravel(), delay.ravel(), before.reshape(-1), turns.start - 1)
-                tables = reviewed(scale, before, delay, turns.start, model)
+                told = reviewed(scale, before, delay, turns.start, model)
                 del before  # two bytes a latent
-            for trits, states in trees.retrace(*place, tables=tables.ravel(), turns=turns):
+            for trits, states in trees.retrace(*place, told=told.ravel(), turns=turns):
                 yield trits, trees.coders.pick(states)
         for plane, table in zip(hyper[::-1], model.hyper[::-1], strict=True):
             yield plane.ravel() + CODE_TOP, table
@@ -146,7 +146,7 @@ def decode(
 def _phases(model: TextureModel) -> list[range]:
     """Return the turns before the first review, and from each up to the next."""
     bounds = [0, *model.reviews, LEAF]
-    return [range(*bounds[at : at + 2]) for at in range(len(bounds) - 1)]
+    return [range(first, end) for first, end in pairwise(bounds)]
 
 
 def _walked(
@@ -160,18 +160,18 @@ def _walked(
 
     Both have the shape of ``scale``.  There is no review after the last certain symbol.
     """
-    trees, node, tables = model.trees, np.zeros(scale.shape, np.uint16), scale
+    trees, node, told = model.trees, np.zeros(scale.shape, np.uint16), scale
     for turns in _phases(model):
         if decoder.exhausted:
             break
         if turns.start:
-            tables = reviewed(scale, node, delay, turns.start, model, convolve)
+            told = reviewed(scale, node, delay, turns.start, model, convolve)
         trees.walk(
             scale.ravel(),
             delay.ravel(),
             lambda states: decoder.take(states.size, trees.coders.pick(states)),
             node=node.reshape(-1),
-            tables=tables.ravel(),
+            told=told.ravel(),
             turns=turns,
         )
-    return node, tables
+    return node, told

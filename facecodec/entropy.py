@@ -153,7 +153,7 @@ class Trees:
         trits: Callable[[Integers], Integers],
         *,
         node: npt.NDArray[np.uint16] | None = None,
-        tables: npt.NDArray[np.uint8] | None = None,
+        told: npt.NDArray[np.uint8] | None = None,
         turns: range = EVERY_TURN,
     ) -> npt.NDArray[np.uint16]:
         """Refine latents of these scales, flat (n,), in coding order; return the node that each one reaches.
@@ -162,10 +162,10 @@ class Trees:
         as many that follow.  Turn by turn, within a turn by state, within a state by position,
         ``trits(states)`` gives the trits 0..2 of the next latents; fewer than asked end the walk.  It begins
         at ``node``, which it leads on, or at the roots, and takes these ``turns``; states are those of the
-        scales ``tables``, if they are others than those that ranks go by.
+        scales that are ``told``, if they are others than those that ranks go by.
         """
         node = np.zeros(scale.size, np.uint16) if node is None else node
-        coding = scale if tables is None else tables
+        coding = scale if told is None else told
         due = np.empty(scale.size, np.uint8)
         for part in _slices(scale.size):
             rank = self.rank_at[scale[part], node[part]]
@@ -194,14 +194,14 @@ class Trees:
         delay: npt.NDArray[np.uint8],
         node: npt.NDArray[np.uint16],
         *,
-        tables: npt.NDArray[np.uint8] | None = None,
+        told: npt.NDArray[np.uint8] | None = None,
         turns: range = EVERY_TURN,
     ) -> Iterator[tuple[Integers, Integers]]:
         """Yield trits and states of these turns of a walk that ends at nodes, flat (n,), last batch first.
 
         Leads ``node`` back to where these turns found it.
         """
-        coding = scale if tables is None else tables
+        coding = scale if told is None else told
         due = np.empty(node.size, np.uint8)
         for part in _slices(node.size):
             above = self.rank_above[scale[part], node[part]]

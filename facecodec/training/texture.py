@@ -213,7 +213,7 @@ class Stream:
         regions = np.zeros((CELLS, CELLS), np.uint8)
         top, finest = integers["latent.top"].astype(np.int32), int(integers["finest"][0])
         reviews = tuple(integers["review.turns"].tolist())
-        self.integers, self.review = integers, model
+        self.integers, self.network = integers, model
         self.model = texture.TextureModel(
             "", b"", {}, (), grown, top, regions, integers["tree.surprise"], reviews, finest, 0
         )
@@ -228,12 +228,12 @@ class Stream:
         end = self.model.finest - depth
         reviews = np.array([0, *self.model.reviews])
         last = reviews[np.searchsorted(reviews, end - 1, "right") - 1]
-        named = walk.reviewed(self.review, last, walk.node(last)).byte().numpy()
-        named[last == 0] = scales[last == 0]
+        told = walk.reviewed(self.network, last, walk.node(last)).byte().numpy()
+        told[last == 0] = scales[last == 0]
         node, before = walk.node(end), (mean / LATENT_STEP).round().short().numpy()
         values, left = [], []
         for crop in range(len(steps)):
-            known = texture.Prior(before[crop], named[crop])
+            known = texture.Prior(before[crop], told[crop])
             values.append(enhancement.settled(known, node[crop], self.model, order[crop]))
             left.append(enhancement.depths(scales[crop], node[crop], delay[crop], self.model))
         found = torch.from_numpy(np.array(values)).float() * LATENT_STEP
