@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -283,6 +284,15 @@ def test_embeddings_hang_little_on_the_precision_of_the_processor(monkeypatch):
     precise = slow.embed(views)
     assert (reduced * precise).sum(1).min() > 0.9995
     assert (fast * precise).sum(1).min() > 0.98
+
+
+def test_many_faces_embed_as_each_alone_and_leave_the_threads_as_they_were():
+    network, face = networks.face_encoder(weights.newest("trunk")), portrait(112)
+    views = np.array([np.roll(face, shift, 1) for shift in range(networks.BATCH + 2)])
+    threads = torch.get_num_threads()
+    alone = np.concatenate([network.embed(view[None]) for view in views])
+    assert np.abs(network.embed(views) - alone).max() < 1e-6
+    assert torch.get_num_threads() == threads
 
 
 def test_a_face_with_a_quarter_of_the_light_keeps_its_embedding():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -56,8 +57,12 @@ class FaceEncoder:
 
         A dark face is brightened first, and a blurred one sharpened.
         """
-        found = [self.trunk(part).float() for part in torch.split(_planes(restored(views)), BATCH)]
-        return F.normalize(torch.cat(found)).numpy()
+        parts = np.array_split(views, max(1, -(-len(views) // BATCH)))
+        return F.normalize(torch.cat(_side_by_side(self._embed, parts))).numpy()
+
+    @torch.inference_mode()
+    def _embed(self, views: Pixels) -> Tensor:
+        return self.trunk(_planes(restored(views))).float()
 
     @torch.inference_mode()
     def codes(self, wide: Pixels, show: Show) -> Codes:
@@ -105,6 +110,21 @@ def analyse(
     halo = HALO // STRIDE
     y, z = exact.tiled(tile, [exact.places(rows, columns)], tile=TILE // STRIDE, halo=halo, scales=[1])
     return y[0], z[0, :, ::4, ::4].astype(np.int32)
+
+
+def _side_by_side(work: Callable[[Pixels], Tensor], parts: list[Pixels]) -> list[Tensor]:
+    """Return what ``work`` makes of each part, as many at a time as torch may use threads.
+
+    Threads that share each operation wait for one another at its end, very long where other programs run.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(parts))
+    each = threads // workers
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+            return list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _planes(views: Pixels) -> Tensor:
