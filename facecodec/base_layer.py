@@ -19,7 +19,7 @@ from .entropy import CODE_GROUP, CODE_TOP, code_groups, read_codes, tables
 from .errors import CorruptError, TruncatedError, UnsupportedError
 from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
 from .geometry import Geometry
-from .rans import Decoder, Table, encode
+from .rans import Decoder, Picked, Table, Tables, encode
 
 IDENTITY = 256
 APPEARANCE = 256
@@ -50,12 +50,14 @@ class Generator:
 class BaseModel:
     """The integers of the base layer: tables of both codes, false match rates, and the generator.
 
+    ``alone``: the tables of the identity codes of one face, code by code.
     ``verdicts`` (n, 2): cosine and false match rate, in millionths, by rising cosine.
     """
 
     name: str
     id: bytes
     identity: tuple[Table, ...]
+    alone: Picked
     appearance: tuple[Table, ...]
     verdicts: npt.NDArray[np.int64]
     _file: weights.Model
@@ -89,6 +91,7 @@ def _load(file: weights.Model) -> BaseModel:
         file.name,
         file.id,
         coders("identity", IDENTITY, CODE_TOP),
+        Tables(file["identity.frequencies"]).pick(np.arange(IDENTITY) // CODE_GROUP),
         coders("appearance", APPEARANCE, APPEARANCE_TOP),
         file.integers("verdicts", (-1, 2)).astype(np.int64),
         file,
@@ -125,10 +128,9 @@ def decode_faces(payload: bytes, model: BaseModel) -> Faces:
     geometries: tuple[Geometry | None, ...] = tuple(
         Geometry.unpack(payload[at : at + GEOMETRY_BYTES]) for at in range(2, start, GEOMETRY_BYTES)
     )
-    return Faces(
-        geometries if count != 1 or geometries else (None,),
-        _decode_codes(payload[start:], count, model.identity, count * IDENTITY),
-    )
+    if count == 1:
+        return Faces(geometries or (None,), _decode_alone(payload[start:], model))
+    return Faces(geometries, _decode_codes(payload[start:], count, model.identity, count * IDENTITY))
 
 
 def encode_appearance(codes: Codes, model: BaseModel, kept: int | None = None) -> bytes:
@@ -150,6 +152,14 @@ def decode_appearance(payload: bytes, count: int, model: BaseModel) -> Codes:
     if missing > count * APPEARANCE:
         raise CorruptError(f"{missing} appearance codes are missing, more than there are")
     return _decode_codes(payload[start:], count, model.appearance, count * APPEARANCE - missing)
+
+
+def _decode_alone(words: bytes, model: BaseModel) -> Codes:
+    """Return the identity codes (1, 256) of one face as ``_decode_codes`` does, in half the time."""
+    decoder = Decoder(words)
+    symbols = decoder.take(IDENTITY, model.alone)
+    decoder.finish()
+    return symbols[None] - CODE_TOP
 
 
 def _decode_codes(words: bytes, count: int, coders: Sequence[Table], kept: int) -> Codes:
@@ -176,8 +186,8 @@ def embeddings(identity: Codes) -> npt.NDArray[np.float32]:
     Codes divided by their Euclidean norm in binary64, then rounded to binary32: the same bits everywhere.
     All codes zero give the zero vector.
     """
-    codes = identity.astype(np.int64)
-    norms = np.sqrt((codes * codes).sum(1, keepdims=True).astype(np.float64))
+    codes = identity.astype(np.float64)
+    norms = np.sqrt((codes * codes).sum(1, keepdims=True))
     result: npt.NDArray[np.float32] = (codes / np.maximum(norms, 1.0)).astype(np.float32)
     return result
 

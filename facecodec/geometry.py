@@ -3,7 +3,7 @@
 Three frames: the recognition frame, 112x112 units, centre (56, 56); the preview, 64x64 pixels of 2.5 units
 around the same centre; the picture, in pixels. All are measured from their upper left corner: the centre of
 the first pixel is (0.5, 0.5).
-All results are exact: 64-bit integers, divided with floor. Frozen: bitstream_spec.md, "Geometry".
+All results are exact: integers, below 2^63, divided with floor. Frozen: bitstream_spec.md, "Geometry".
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ FACE = ((160000, 80000), (960000, 80000), (160000, 1120000), (960000, 1120000))
 CELLS = 18
 """Cells a side of a map of regions: 16 x 16 of 7 x 7 frame units, and all around them what is outside."""
 
-_OUTLINE = np.array(LANDMARKS + FACE)
 _UNIT = 10_000
+_OUTLINE = LANDMARKS + FACE
+_FROM_CENTRE = tuple((u - FRAME * _UNIT // 2, v - FRAME * _UNIT // 2) for u, v in _OUTLINE)
 _BLOCK = 16
 _PROBE = 8
 _BITS = 8
@@ -122,25 +123,26 @@ def landmarks_and_box(
     Landmarks are (x, y), multiples of 1/256; the box is left, top, right, bottom, inside the picture.
     `geometry` None is an aligned picture: the recognition frame stretched over it. Spec: "Geometry".
     """
-    size = np.array([width, height])
-    points = _to_picture(geometry, size)
-    corners = points[len(LANDMARKS) :]
-    edges = np.array([corners.min(0), corners.max(0)])
-    inside = np.minimum(np.maximum(edges, 0), size * _ONE).ravel()
-    return (points[: len(LANDMARKS)] / _ONE).astype(np.float32), (inside / _ONE).astype(np.float32)
+    points = _to_picture(geometry, width, height)
+    xs, ys = zip(*points[len(LANDMARKS) :], strict=True)
+    edges = zip((min(xs), min(ys), max(xs), max(ys)), (width, height) * 2, strict=True)
+    box = [min(max(edge, 0), side * _ONE) / _ONE for edge, side in edges]
+    landmarks = [(x / _ONE, y / _ONE) for x, y in points[: len(LANDMARKS)]]
+    return np.array(landmarks, np.float32), np.array(box, np.float32)
 
 
-def _to_picture(geometry: Geometry | None, size: Integers) -> Integers:
-    """Map LANDMARKS and the corners of FACE to the nearest 1/256 pixel (9, 2), halves up."""
+def _to_picture(geometry: Geometry | None, width: int, height: int) -> list[tuple[int, int]]:
+    """Map LANDMARKS and the corners of FACE to the nearest 1/256 pixel, halves up: nine (x, y)."""
     if geometry is None:
-        numerator, denominator = _ONE * size * _OUTLINE, FRAME * _UNIT
+        numerators = [(_ONE * width * u, _ONE * height * v) for u, v in _OUTLINE]
+        denominator = FRAME * _UNIT
     else:
         a, b = geometry.a << geometry.e, geometry.b << geometry.e
-        centre = np.array([2 * geometry.qx + 1, 2 * geometry.qy + 1]) * size
-        numerator = centre * (8 * _UNIT) + (_OUTLINE - FRAME * _UNIT // 2) @ [[a, b], [-b, a]]
+        x, y = (8 * _UNIT * q for q in ((2 * geometry.qx + 1) * width, (2 * geometry.qy + 1) * height))
+        numerators = [(x + a * u - b * v, y + b * u + a * v) for u, v in _FROM_CENTRE]
         denominator = 4096 * _UNIT
-    result: Integers = (2 * numerator + denominator) // (2 * denominator)
-    return result
+    twice = 2 * denominator
+    return [((2 * x + denominator) // twice, (2 * y + denominator) // twice) for x, y in numerators]
 
 
 def place(previews: Pixels, geometries: Sequence[Geometry | None], width: int, height: int) -> Pixels:

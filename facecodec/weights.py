@@ -136,7 +136,12 @@ def newest(kind: str) -> str:
 
 def named(kind: str, identifier: bytes) -> str:
     """Return the name of the model of ``kind`` whose id begins with these bytes; raises WeightsError."""
-    for name, digest in sums(folder()).items():
+    return _named(folder(), kind, identifier)
+
+
+@cache
+def _named(where: Path, kind: str, identifier: bytes) -> str:
+    for name, digest in sums(where).items():
         if _parted(name)[0] == kind and digest.startswith(identifier.hex()):
             return name
     raise WeightsError(f"this file needs {kind} weights {identifier.hex()}, which are not installed")

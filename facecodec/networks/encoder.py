@@ -117,11 +117,11 @@ def _side_by_side(work: Callable[[Pixels], Tensor], parts: list[Pixels]) -> list
 
     Threads that share each operation wait for one another at its end, very long where other programs run.
     """
+    if len(parts) == 1:
+        return [work(parts[0])]
     threads = torch.get_num_threads()
-    workers = min(threads, len(parts))
-    each = threads // workers
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)
