@@ -285,7 +285,7 @@ def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convo
         raise UnsupportedError(f"an enhancement of order {order} is not known")
     order = enhancement.Order(order)
     delay = delays(order, faces, model, prediction)
-    return enhancement.decode(words, prediction, delay, model, convolve, order=order)
+    return enhancement.decode(words, prediction, delay, model, convolve)
 
 
 def delays(

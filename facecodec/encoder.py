@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import base_layer, codec, enhancement, rans, residual_fit, texture, weights
+from . import base_layer, codec, enhancement, exact, latents, rans, residual_fit, texture, wavelet, weights
 from .container import Container, SectionType
 from .entropy import CODE_GROUP, CODE_TOP, code_groups
 from .errors import FscError, ImageError, NoFaceError, WeightsError
@@ -29,6 +29,8 @@ APPEARANCE_BYTES = 60
 STEPS = range(65)
 """Steps of identity codes to choose from: 1/32 octave apart, up to four times that of the tables."""
 MIN_SIDE, MAX_SIDE = 16, 8192
+TILE = 1024
+"""Pixels a side that the wavelet sees at once, without what it reaches."""
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
 LOSSLESS_QUALITY = 50
@@ -36,31 +38,26 @@ LOSSLESS_QUALITY = 50
 
 
 @dataclass(frozen=True, eq=False)
-class _Latents:
-    """All that the enhancement of a picture may code, and in which order; large, and so spent by its use."""
+class _Detail:
+    """All that the enhancement of a picture may code, and in which order."""
 
-    hyper: npt.NDArray[Any]
-    leaf: npt.NDArray[np.uint16]
-    known: texture.Prior
+    cells: npt.NDArray[np.int16]
+    prediction: Pixels
     order: enhancement.Order
     delay: npt.NDArray[np.uint8]
     model: texture.TextureModel
 
-    def stop(self, quality: int) -> None:
-        """Leave out all refinements beyond a quality, 0..100."""
-        trees = self.model.trees
-        last_turn = round(quality / 100 * trees.turns(self.delay)[-1])
-        trees.climb(self.known.scale.ravel(), self.delay.ravel(), self.leaf.reshape(-1), last_turn)
+    def words(self, **limits: Any) -> bytes:
+        """Return the stream of all refinements, or of those within the limits of ``enhancement.encode``."""
+        return enhancement.encode(self.cells, self.delay, self.prediction, self.model, **limits)
 
-    def words(self) -> bytes:
-        """Return the stream of all refinements that are left; the leaves are spent."""
-        return enhancement.encode(self.hyper, self.leaf, self.known.scale, self.delay, self.model)
+    def turns(self, quality: int) -> float:
+        """Return how many turns a quality, 0..100, takes."""
+        return quality / 100 * (latents.TURNS + int(self.delay.max()))
 
-    def decoded(self, words: bytes, prediction: Pixels) -> Pixels:
+    def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words make of its prediction."""
-        return enhancement.decode(
-            words, prediction, self.delay, self.model, known=self.known, order=self.order
-        )
+        return enhancement.decode(words, self.prediction, self.delay, self.model)
 
 
 def encode(
@@ -111,15 +108,10 @@ def encode(
     if layers == "base":
         return base
 
-    def predicted() -> Pixels:
-        return codec.predict(faces, appearance, model, width, height)
-
     order = TUNES[tune]
-    latents = _analysed(pixels, predicted(), faces, order)
+    detail = _detail(pixels, codec.predict(faces, appearance, model, width, height), faces, order)
     if min_psnr is not None:
-        words = _shortest(
-            latents, predicted(), lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB"
-        )
+        words = _shortest(detail, lambda picture: _psnr(picture, pixels) >= min_psnr, f"{min_psnr} dB")
     elif min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
@@ -129,21 +121,16 @@ def encode(
             cosines = (_embedded(picture, faces.geometries) * wanted).sum(1)
             return bool(cosines.min() >= min_similarity)
 
-        words = _shortest(latents, predicted(), similar, f"a similarity of {min_similarity}")
+        words = _shortest(detail, similar, f"a similarity of {min_similarity}")
     elif lossless:
-        latents.stop(LOSSLESS_QUALITY)
-        words = latents.words()
-        payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(
-            pixels, latents.decoded(words, predicted())
-        )
+        words = detail.words(turns=detail.turns(LOSSLESS_QUALITY))
+        payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(pixels, detail.decoded(words))
     elif max_bytes is not None:
-        words = latents.words()
+        words = detail.words(max_words=max_bytes // codec.WORD)
     else:
-        latents.stop(quality)
-        words = latents.words()
+        words = detail.words(turns=detail.turns(quality))
 
-    model_id = latents.model.id[: enhancement.ID_BYTES]
-    payloads[SectionType.ENHANCEMENT] = model_id + bytes([order]) + words
+    payloads[SectionType.ENHANCEMENT] = detail.model.id[: enhancement.ID_BYTES] + bytes([order]) + words
     if max_bytes is not None:
         return codec.fitted(file, payloads, max_bytes) or base
     return codec.written(file, payloads)
@@ -276,36 +263,31 @@ def _limited(codes: base_layer.Codes, coders: tuple[rans.Table, ...], limit: int
     return codes
 
 
-def _analysed(
-    pixels: Pixels, prediction: Pixels, faces: base_layer.Faces, order: enhancement.Order
-) -> _Latents:
-    from .networks import encoder
+def _detail(pixels: Pixels, prediction: Pixels, faces: base_layer.Faces, order: enhancement.Order) -> _Detail:
+    model = texture.load(weights.newest("texture"))
 
-    name = weights.newest("texture")
-    model = texture.load(name)
-    analysis = encoder.texture_analysis(name.replace("texture", "analysis"))
-    y, hyper = encoder.analyse(analysis, pixels, prediction)
-    known = texture.prior(hyper, prediction, model)
-    rows, columns = known.mean.shape[1:]
-    leaf = np.ascontiguousarray(y[:, :rows, :columns])
-    del y
-    for channel, mean, scale in zip(leaf, known.mean, known.scale, strict=True):
-        offset = channel - encoder.FINE_UNITS // texture.LATENT_UNITS * mean.astype(np.int32)
-        steps = (offset + encoder.FINE_UNITS // 2) // encoder.FINE_UNITS
-        channel[:] = model.trees.leaves(steps.ravel(), scale.ravel()).reshape(steps.shape)
-    delay = codec.delays(order, faces, model, prediction)
-    return _Latents(hyper, leaf.view(np.uint16), known, order, delay, model)
+    def tile(where: npt.NDArray[Any]) -> list[npt.NDArray[np.int16]]:
+        picture, known = (exact.around(part, where, wavelet.STRIDE) for part in (pixels, prediction))
+        bands = wavelet.analysed((picture - known)[0])
+        return [latents.finest(band * wavelet.UNITS, level)[None] for level, band in enumerate(bands)]
+
+    rows, columns = (latents.blocks(size) for size in pixels.shape[:2])
+    levels = exact.tiled(
+        tile, [exact.places(rows, columns)], tile=TILE, halo=wavelet.REACH, scales=[wavelet.STRIDE]
+    )
+    cells = np.concatenate([level.ravel() for level in levels])
+    return _Detail(cells, prediction, order, codec.delays(order, faces, model, prediction), model)
 
 
-def _shortest(latents: _Latents, prediction: Pixels, reached: Callable[[Pixels], bool], goal: str) -> bytes:
+def _shortest(detail: _Detail, reached: Callable[[Pixels], bool], goal: str) -> bytes:
     """Return the fewest words whose picture reaches a goal; raises FscError if all of them do not."""
-    words = latents.words()
-    if not reached(latents.decoded(words, prediction)):
+    words = detail.words()
+    if not reached(detail.decoded(words)):
         raise FscError(f"{goal} cannot be reached without lossless coding")
     low, high = 0, len(words) // codec.WORD
     while low < high:
         middle = (low + high) // 2
-        if reached(latents.decoded(words[: middle * codec.WORD], prediction)):
+        if reached(detail.decoded(words[: middle * codec.WORD])):
             high = middle
         else:
             low = middle + 1

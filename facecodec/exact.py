@@ -219,11 +219,15 @@ def tiled(
     """
     results: list[npt.NDArray[Any]] = []
     for top, strip in strips(function, arrays, tile=tile, halo=halo, scales=scales):
+        height, width = (size * scales[0] for size in arrays[0].shape[2:4])
         if not results:
-            height = arrays[0].shape[2] * scales[0]
-            results = [np.empty((*part.shape[:2], height, part.shape[3]), part.dtype) for part in strip]
+            results = [
+                np.empty((*part.shape[:2], height * part.shape[3] // width, part.shape[3]), part.dtype)
+                for part in strip
+            ]
         for result, part in zip(results, strip, strict=True):
-            result[:, :, top : top + part.shape[2]] = part
+            first = top * part.shape[3] // width
+            result[:, :, first : first + part.shape[2]] = part
     return results
 
 
@@ -237,11 +241,11 @@ def strips(
 ) -> Iterator[tuple[int, list[npt.NDArray[Any]]]]:
     """Yield the results of a convolutional function a row of tiles at a time: where it begins, and its parts.
 
-    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i, ...) spans; each result of
-    `function` has one sample a pixel and any dtype. `tile` and `halo` are in pixels, multiples of every scale
-    and of every stride inside; `halo` is at least the distance at which an input can still change a pixel.
-    Windows end at the borders of the picture, so zero padding appears where it does without tiles, and only
-    there. Raises ValueError if the sizes do not fit.
+    `scales[i]` is the number of pixels a sample of `arrays[i]` (N, C, H_i, W_i, ...) spans; one of a result
+    of `function` spans a whole number of pixels, too, and has any dtype. `tile` and `halo` are in pixels,
+    multiples of every span and of every stride inside; `halo` is at least the distance at which an input can
+    still change a pixel. Windows end at the borders of the picture, so zero padding appears where it does
+    without tiles, and only there. Raises ValueError if the sizes do not fit.
     """
     height, width = (size * scales[0] for size in arrays[0].shape[2:4])
     if not (height and width):
@@ -266,10 +270,17 @@ def strips(
             )
             parts = function(*windows)
             rows = min(tile, height - y)
-            strip = strip or [np.empty((*part.shape[:2], rows, width), part.dtype) for part in parts]
-            for result, part in zip(strip, parts, strict=True):
-                result[:, :, :, x : x + tile] = part[
-                    :, :, y - top : y - top + rows, x - left : x - left + tile
+            spans = [(bottom - top) // part.shape[2] for part in parts]
+            strip = strip or [
+                np.empty((*part.shape[:2], rows // span, width // span), part.dtype)
+                for part, span in zip(parts, spans, strict=True)
+            ]
+            for result, part, span in zip(strip, parts, spans, strict=True):
+                result[:, :, :, x // span : (x + tile) // span] = part[
+                    :,
+                    :,
+                    (y - top) // span : (y - top + rows) // span,
+                    (x - left) // span : (x - left + tile) // span,
                 ]
         yield y, strip
 

@@ -1,4 +1,4 @@
-"""The texture networks of the decoder: the prior of latents, its reviews, and the picture that they make.
+"""The texture networks of the decoder: what tells the tables of trits, and what filters their picture.
 
 Networks run in tiles, which bounds memory and changes no value.
 Frozen: bitstream_spec.md, "Enhancement layer".
@@ -9,32 +9,38 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import exact, geometry, weights
-from .entropy import CODE_TOP, INNER, LEAF, NODES, Trees, tables
+from . import exact, geometry, latents, wavelet, weights
 from .errors import WeightsError
-from .exact import ACTIVATION_TOP, Conv2d, Layer, Map, conv2d
-from .rans import Table
+from .exact import Conv2d, Layer, Map, conv2d
+from .latents import (
+    GONE_UNITS,
+    LEANS,
+    MAGNITUDES,
+    PLANES,
+    SIGNED_TOP,
+    SIGNED_UNITS,
+    TABLES,
+    TURNS,
+    ZEROS,
+    Latents,
+)
+from .rans import Tables
+from .wavelet import BANDS, LEVELS, STRIDE
 
-STRIDE = 16
-HYPER_STRIDE = 64
-LATENT_TOP = 8191
-LATENT_UNITS = 8
-"""Means of latents, and what nodes stand for, count this part of a step."""
 RESIDUAL_TOP = 511
+RESIDUAL_UNITS = 4
+BYTE_TOP = 255
+"""The largest activation; a weight has eight bits, too."""
 SHORTCUT_TOP = 2047
-LINEAR_TOP = 1023
-DEPTH_TOP = 80
-SURPRISE_TOP = 192
-SCALE_UNITS = 4
-"""What reviews see of a scale is this many times its index."""
 TILE = 768
-"""Pixels a side that networks see at once, without their halo; a multiple of 64."""
-
+"""Pixels a side that networks see at once, without their halo; a multiple of 16."""
+SEEN_TOP = max(SIGNED_TOP * SIGNED_UNITS, 255)
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -42,26 +48,29 @@ Integers = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class TextureModel:
-    """The integers of the enhancement layer: layers by name, tables of the hyper-latent, refinement trees.
+    """The integers of the enhancement layer: layers by name, and the tables of trits.
 
-    ``top`` int32 (C,): the largest magnitude of the latents of each channel, in 1/8 step.
+    ``thresholds`` int (3,): how likely 0 may be at most in each turn of a plane.  ``zero`` and ``lean`` uint8
+    (8, 3, 39): what planes and bands alone tell of trits.  ``magnitude`` uint8 (2, 64): how large latents are
+    expected to be.  ``waiting`` int8 (3, 867) and ``rest`` int8 (4,): where in their cells they are.
     ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
-    ``surprise`` uint8 (scales, 3280): the square of what is expected at a node, against that of its scale, in
-    1/32.  ``reviews``: the turns, rising, before which all scales are looked at again.
-    ``finest``: the turn from which on the depth of a block that is not put off is 0.
-    ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 64.
+    ``asked``: the first turn before which the networks tell tables.  ``bits`` (867, 3): what trits take.
+    ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 16.
     """
 
     name: str
     id: bytes
     layers: dict[str, Layer]
-    hyper: tuple[Table, ...]
-    trees: Trees
-    top: npt.NDArray[np.int32]
+    coders: Tables
+    bits: npt.NDArray[np.float32]
+    thresholds: npt.NDArray[np.int16]
+    zero: npt.NDArray[np.uint8]
+    lean: npt.NDArray[np.uint8]
+    magnitude: npt.NDArray[np.uint8]
+    waiting: npt.NDArray[np.int8]
+    rest: npt.NDArray[np.int8]
     regions: npt.NDArray[np.uint8]
-    surprise: npt.NDArray[np.uint8]
-    reviews: tuple[int, ...]
-    finest: int
+    asked: int
     halo: int
 
 
@@ -72,10 +81,8 @@ def load(name: str) -> TextureModel:
 
 @cache
 def _load(file: weights.Model) -> TextureModel:
-    hyper = tables(file.integers("hyper.frequencies", (-1, 2 * CODE_TOP + 1)), "hyper-latent")
-    planes = file.integers("tree.planes", (-1,))
     layers: dict[str, Layer] = {}
-    reach = {"context": 0, "prior": 0, "review": 0, "synthesis": 0}
+    reach = {"around": 0, "trits": 0, "filter": 0}
 
     def add(key: str, grid: int, inputs: int, bound: int | Integers, lo: int, hi: int, **shape: int) -> int:
         """Add the layer whose input has a sample each ``grid`` pixels; return the number of its channels."""
@@ -83,175 +90,208 @@ def _load(file: weights.Model) -> TextureModel:
         reach[key.partition(".")[0]] += len(layer.bands) // 2 * grid * layer.stride
         return len(layer.bias)
 
-    def activated(
-        key: str, grid: int, inputs: int, bound: int | Integers = ACTIVATION_TOP, **shape: int
-    ) -> int:
-        return add(key, grid, inputs, bound, 0, ACTIVATION_TOP, **shape)
+    def activated(key: str, grid: int, inputs: int, bound: int | Integers = BYTE_TOP, **shape: int) -> int:
+        return add(key, grid, inputs, bound, 0, BYTE_TOP, **shape)
 
     def residual(key: str, grid: int, width: int) -> None:
         activated(f"{key}.first", grid, width, outputs=width)
-        add(f"{key}.second", grid, width, ACTIVATION_TOP, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
+        add(f"{key}.second", grid, width, BYTE_TOP, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
 
-    context_8 = activated("context.to_8", 4, 48, 255, stride=2)
-    context_16 = activated("context.to_16", 8, context_8, stride=2)
-    width = activated("prior.from_64", 64, len(hyper), CODE_TOP)
-    width = activated("prior.from_32", 32, width)
-    width = activated("prior.from_16", 16, width)
-    width = activated("prior.mix", 16, width + context_16)
-    residual("prior.refine", 16, width)
-    channels = add("prior.mean", 16, width, ACTIVATION_TOP, -LATENT_TOP, LATENT_TOP)
-    add("prior.scale", 16, width, ACTIVATION_TOP, 0, len(planes) - 1, outputs=channels)
-    bound = np.repeat([SURPRISE_TOP, SCALE_UNITS * (len(planes) - 1), LEAF], [channels, channels, 1])
-    width = activated("review.enter", 16, bound.size, bound)
-    residual("review.at_16.0", 16, width)
-    residual("review.at_16.1", 16, width)
-    most = len(planes) - 1
-    add("review.change", 16, width, ACTIVATION_TOP, -most, most, outputs=channels)
-    top = file.integers("latent.top", (channels,))
-    if top.min() < 1 or top.max() > LATENT_TOP:
-        raise WeightsError(f"{file.name}: a magnitude of latents is not in 1..{LATENT_TOP}")
-    add("synthesis.linear", 16, channels, top, -LINEAR_TOP, LINEAR_TOP, outputs=3 * STRIDE**2)
-    width = activated("synthesis.enter", 16, channels, top)
-    width = activated("synthesis.at_16.0", 16, width + context_16 + 1)
-    residual("synthesis.at_16.1", 16, width)
-    residual("synthesis.at_16.2", 16, width)
-    width = activated("synthesis.up_8", 16, width, multiple=4) // 4
-    width = activated("synthesis.at_8.0", 8, width + context_8)
-    residual("synthesis.at_8.1", 8, width)
-    width = activated("synthesis.up_4", 8, width, multiple=4) // 4
-    seen = np.repeat([ACTIVATION_TOP, 255, DEPTH_TOP], [width, 2 * 48, 1])
-    width = activated("synthesis.at_4.0", 4, seen.size, seen)
-    residual("synthesis.at_4.1", 4, width)
-    add("synthesis.finish", 4, width, ACTIVATION_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
-    trees = Trees.from_integers(
-        file.integers("tree.frequencies", (len(planes), INNER, 3)),
-        file.integers("tree.value", (len(planes), NODES)),
-        file.integers("tree.rank", (len(planes), INNER)),
-        planes,
+    around_8 = activated("around.to_8", 4, 48, 255, stride=2)
+    around_16 = activated("around.to_16", 8, around_8, stride=2)
+    entered: dict[int, int] = {}
+    below = 0
+    for grid, others in ((2, 0), (4, 0), (8, around_8), (16, around_16)):
+        seen = 2 * BANDS[LEVELS - grid.bit_length() + 1] + 1
+        bound = np.repeat([SEEN_TOP, BYTE_TOP], [seen, below + others])
+        entered[grid] = activated(f"trits.enter.{grid}", grid, bound.size, bound)
+        if grid < STRIDE:
+            below = activated(f"trits.down.{grid}", grid, entered[grid], stride=2)
+    residual("trits.at_16.0", 16, entered[16])
+    residual("trits.at_16.1", 16, entered[16])
+    width = entered[16]
+    for grid in (16, 8, 4, 2):
+        if grid < STRIDE:
+            above = activated(f"trits.up.{grid}", 2 * grid, width)
+            width = activated(f"trits.merge.{grid}", grid, entered[grid] + above)
+        if grid == 8:
+            residual("trits.at_8", 8, width)
+        outputs = 2 * BANDS[LEVELS - grid.bit_length() + 1]
+        add(f"trits.tell.{grid}", grid, width, BYTE_TOP, -ZEROS, ZEROS, outputs=outputs)
+
+    at_4 = activated("filter.enter", 4, 97, np.repeat([255, GONE_UNITS * TURNS], [96, 1]))
+    at_8 = activated("filter.to_8", 4, at_4, stride=2)
+    width = activated("filter.to_16", 8, at_8, stride=2)
+    residual("filter.at_16", 16, width)
+    width = activated("filter.up_8", 16, width)
+    width = activated("filter.merge_8", 8, at_8 + width)
+    residual("filter.at_8", 8, width)
+    width = activated("filter.up_4", 8, width)
+    width = activated("filter.merge_4", 4, at_4 + width)
+    residual("filter.at_4", 4, width)
+    add("filter.finish", 4, width, BYTE_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
+    reach["filter"] += wavelet.REACH
+
+    frequencies = file.integers("trit.frequencies", (TABLES, 3))
+    try:
+        coders = Tables(frequencies)
+    except ValueError as error:
+        raise WeightsError(f"{file.name}: tables of trits: {error}") from None
+    with np.errstate(divide="ignore"):
+        bits = np.log2(frequencies.sum(1, keepdims=True) / frequencies)
+
+    def within(key: str, shape: tuple[int, ...], low: int, high: int) -> Integers:
+        found = file.integers(key, shape)
+        if found.min() < low or found.max() > high:
+            raise WeightsError(f"{file.name}: {key} is not in {low}..{high}")
+        return found
+
+    thresholds = within("thresholds", (latents.PARTS,), 0, ZEROS)
+    if int(thresholds[-1]) != ZEROS:
+        raise WeightsError(f"{file.name}: the last turn of a plane leaves trits out")
+    maps = sum(BANDS)
+    return TextureModel(
+        file.name,
+        file.id,
+        layers,
+        coders,
+        bits.astype(np.float32),
+        thresholds.astype(np.int16),
+        within("first.zero", (PLANES, 3, maps), 0, ZEROS - 1).astype(np.uint8),
+        within("first.lean", (PLANES, 3, maps), 0, LEANS // 2).astype(np.uint8),
+        within("magnitude", (2, MAGNITUDES), 0, 255).astype(np.uint8),
+        within("settle.waiting", (3, TABLES), -96, 96).astype(np.int8),
+        within("settle.rest", (4,), -32, 32).astype(np.int8),
+        within("regions", (geometry.CELLS, geometry.CELLS), 0, TURNS).astype(np.uint8),
+        int(within("asked", (1,), 0, TURNS)[0]),
+        -(-max(reach["around"] + reach["trits"], reach["filter"]) // STRIDE) * STRIDE,
     )
-    regions = file.integers("regions", (geometry.CELLS, geometry.CELLS))
-    if regions.min() < 0 or int(regions.max()) + trees.last_rank >= LEAF:
-        raise WeightsError(f"{file.name}: a region is put off by more than there are turns")
-    finest = int(file.integers("finest", (1,))[0])
-    if not 0 <= finest < LEAF:
-        raise WeightsError(f"{file.name}: the finest turn is not in 0..{LEAF - 1}")
-    reviews = [int(turn) for turn in file.integers("review.turns", (-1,))]
-    if reviews != sorted(set(reviews)) or any(not 0 < turn < LEAF for turn in reviews):
-        raise WeightsError(f"{file.name}: the turns of reviews are not rising, or not in 1..{LEAF - 1}")
-    surprise = file.integers("tree.surprise", (len(planes), NODES))
-    if not 0 <= surprise.min() <= surprise.max() <= SURPRISE_TOP:
-        raise WeightsError(f"{file.name}: a surprise is not in 0..{SURPRISE_TOP}")
-    farthest = reach["context"] + max(reach["prior"], reach["review"], reach["synthesis"])
-    halo = -(-farthest // HYPER_STRIDE) * HYPER_STRIDE
-    kept = top.astype(np.int32), regions.astype(np.uint8), surprise.astype(np.uint8), tuple(reviews)
-    return TextureModel(file.name, file.id, layers, hyper, trees, *kept, finest, halo)
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
-    """What is known of latents before coding: mean int16 in 1/8 step, scale uint8, both (C, h, w)."""
+class Surroundings:
+    """What the prediction tells, int16: ``at_8`` (1, C, 2h, 2w) and ``at_16`` (1, D, h, w)."""
 
-    mean: npt.NDArray[np.int16]
-    scale: npt.NDArray[np.uint8]
-
-
-def hyper_shape(height: int, width: int, model: TextureModel) -> tuple[int, int, int]:
-    """Return the shape of the hyper-latent of a picture: one sample each 64 x 64 pixels or part of them."""
-    return len(model.hyper), -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+    at_8: npt.NDArray[np.int16]
+    at_16: npt.NDArray[np.int16]
 
 
-def prior(hyper: Integers, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Prior:
-    """Return the prior of the latents, one block of 16 x 16 pixels or part of it each, and nothing beyond.
+def surroundings(prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Surroundings:
+    """Return what a prediction uint8 (H, W, 3) tells of the latents of its picture."""
 
-    From a hyper-latent (Z, h/4, w/4), -15..15, and a prediction.
-    """
-    each = HYPER_STRIDE // STRIDE
-    rows, columns = (-(-size // STRIDE) for size in prediction.shape[:2])
-
-    def tile(z: Integers, where: Integers) -> tuple[Integers, Integers]:
-        layers = model.layers
+    def tile(where: Integers) -> tuple[Integers, Integers]:
         colours = exact.around(prediction, where, STRIDE)
-        _, at_16 = _context(colours, model, convolve)
-        x = convolve(z.astype(np.float32), layers["prior.from_64"])
-        x = convolve(exact.upsample2(x), layers["prior.from_32"])
-        x = convolve(exact.upsample2(x), layers["prior.from_16"])
-        x = convolve(np.concatenate([x, at_16], 1), layers["prior.mix"])
-        x = _residual(x, "prior.refine", model, convolve)
-        mean, scale = convolve(x, layers["prior.mean"]), convolve(x, layers["prior.scale"])
-        return mean.astype(np.int16), scale.astype(np.uint8)
+        at_8 = convolve(exact.space_to_depth(colours, 4), model.layers["around.to_8"])
+        at_16 = convolve(at_8, model.layers["around.to_16"])
+        return at_8.astype(np.int16), at_16.astype(np.int16)
 
-    mean, scale = exact.tiled(
-        tile,
-        [hyper.astype(np.int8)[None], exact.places(each * hyper.shape[1], each * hyper.shape[2])],
-        tile=TILE // STRIDE,
-        halo=model.halo // STRIDE,
-        scales=[each, 1],
+    rows, columns = (latents.blocks(size) for size in prediction.shape[:2])
+    return Surroundings(
+        *exact.tiled(tile, [exact.places(rows, columns)], tile=TILE, halo=model.halo, scales=[STRIDE])
     )
-    return Prior(*(np.ascontiguousarray(part[0, :, :rows, :columns]) for part in (mean, scale)))
 
 
-def reviewed(
-    scale: Integers,
-    node: Integers,
-    delay: Integers,
+def told(
+    known: Latents,
+    gone: Integers,
     turn: int,
+    around: Surroundings,
     model: TextureModel,
     convolve: Conv2d = conv2d,
-) -> npt.NDArray[np.uint8]:
-    """Return the scales (C, h, w) that latents seem to have, known to their nodes (C, h, w) before a turn.
+) -> npt.NDArray[np.uint16]:
+    """Return the tables uint16 (n,) of the next trits of latents, before a turn.
 
-    ``scale`` (C, h, w) is that of the prior, ``delay`` (h, w) how many turns each block is put off.
+    ``gone`` int8 (1, h, w) are the turns that blocks have seen.
     """
+    tables = np.empty(known.known.size, np.uint16)
+    bounds = pairwise(np.cumsum([0, *BANDS]))
+    firsts = [(model.zero[..., first:end], model.lean[..., first:end]) for first, end in bounds]
 
-    def tile(scale: Integers, node: Integers, delay: Integers) -> tuple[Integers]:
-        layers = model.layers
-        gone = np.clip(turn - delay.astype(np.float32), 0, LEAF)
-        seen = model.surprise[scale, node], SCALE_UNITS * scale.astype(np.float32), gone
-        x = convolve(np.concatenate(seen, 1, dtype=np.float32), layers["review.enter"])
-        x = _residual(x, "review.at_16.0", model, convolve)
-        change = convolve(_residual(x, "review.at_16.1", model, convolve), layers["review.change"])
-        return (np.clip(scale + change, 0, len(model.surprise) - 1).astype(np.uint8),)
+    def tile(gone: Integers, at_8: Integers, at_16: Integers, *state: Integers) -> list[Integers]:
+        cells, planes = state[:LEVELS], state[LEVELS:]
+        grids = [latents.magnified(gone, level) for level in range(LEVELS)]
+        found = [
+            latents.first_told(cell, grid, *first)
+            for cell, grid, first in zip(cells, grids, firsts, strict=True)
+        ]
+        if turn >= model.asked:
+            views = [
+                latents.seen(cell, plane, grid, level, model.magnitude).astype(np.float32)
+                for level, (cell, plane, grid) in enumerate(zip(cells, planes, grids, strict=True))
+            ]
+            changes = changed(views, at_8.astype(np.float32), at_16.astype(np.float32), model, convolve)
+            found = [
+                (zero + change[:, : zero.shape[1]], lean + change[:, zero.shape[1] :])
+                for (zero, lean), change in zip(found, changes, strict=True)
+            ]
+        return [latents.table(*both) for both in found]
 
-    (found,) = exact.tiled(
+    state = [flat[None] for flat in (*known.levels(known.cell), *known.levels(known.known))]
+    scales = [STRIDE >> level for level in range(LEVELS)]
+    parts = exact.tiled(
         tile,
-        [scale[None], node[None], delay[None, None]],
-        tile=TILE // STRIDE,
-        halo=model.halo // STRIDE,
-        scales=[1, 1, 1],
+        [gone[None], around.at_8, around.at_16, *state],
+        tile=TILE,
+        halo=model.halo,
+        scales=[STRIDE, STRIDE // 2, STRIDE, *scales, *scales],
     )
-    result: npt.NDArray[np.uint8] = found[0]
-    return result
+    for whole, part in zip(known.levels(tables), parts, strict=True):
+        whole[:] = part[0]
+    return tables
+
+
+def changed(
+    views: list[Map], at_8: Map, at_16: Map, model: TextureModel, convolve: Conv2d = conv2d
+) -> list[Map]:
+    """Return how tables differ from those of planes and bands, (N, 2 C, h, w) a level, coarsest first.
+
+    First how likely 0 is, then how trits lean.  ``views`` are what ``latents.seen`` makes of each level.
+    """
+    layers = model.layers
+    entered: dict[int, Map] = {}
+    below: list[Map] = []
+    for grid, view, others in zip((2, 4, 8, 16), views[::-1], ([], [], [at_8], [at_16]), strict=True):
+        seen = np.concatenate([view, *below, *others], 1)
+        entered[grid] = convolve(seen, layers[f"trits.enter.{grid}"])
+        if grid < STRIDE:
+            below = [convolve(entered[grid], layers[f"trits.down.{grid}"])]
+    x = _residual(_residual(entered[16], "trits.at_16.0", model, convolve), "trits.at_16.1", model, convolve)
+    changes = [convolve(x, layers["trits.tell.16"])]
+    for grid in (8, 4, 2):
+        above = exact.upsample2(convolve(x, layers[f"trits.up.{grid}"]))
+        x = convolve(np.concatenate([entered[grid], above], 1), layers[f"trits.merge.{grid}"])
+        if grid == 8:
+            x = _residual(x, "trits.at_8", model, convolve)
+        changes.append(convolve(x, layers[f"trits.tell.{grid}"]))
+    return changes
 
 
 def synthesise(
-    latent: Integers, depth: Integers, picture: Pixels, model: TextureModel, convolve: Conv2d = conv2d
+    known: Latents,
+    tables: npt.NDArray[np.uint16],
+    gone: Integers,
+    picture: Pixels,
+    model: TextureModel,
+    convolve: Conv2d = conv2d,
 ) -> None:
-    """Turn a prediction (H, W, 3) into the picture of latents (C, h, w), in 1/8 step, in its place.
+    """Turn a prediction (H, W, 3) into the picture of what is known of its latents, in its place.
 
-    ``depth`` (h, w) says how far each block was left from its finest, 0..80.
+    ``tables`` uint16 (n,) are those told before the last turn, and ``gone`` int8 (1, h, w) the turns that
+    blocks had seen by then.
     """
-    rows, columns = latent.shape[1:]
 
-    def tile(values: Integers, where: Integers, left: Integers) -> tuple[Integers]:
-        layers = model.layers
-        latent, deep = values.astype(np.float32), left.astype(np.float32)
+    def tile(where: Integers, gone: Integers, *state: Integers) -> tuple[Integers]:
+        known = zip(state[:LEVELS], state[LEVELS : 2 * LEVELS], state[2 * LEVELS :], strict=True)
+        samples = [
+            latents.settled(*of_level, latents.magnified(gone, level), level, model.waiting, model.rest)
+            for level, of_level in enumerate(known)
+        ]
         colours = exact.around(picture, where, STRIDE)
-        at_8, at_16 = _context(colours, model, convolve)
-        blocks = exact.depth_to_space(convolve(latent, layers["synthesis.linear"]), STRIDE)
-        x = convolve(latent, layers["synthesis.enter"])
-        x = convolve(np.concatenate([x, at_16, deep], 1), layers["synthesis.at_16.0"])
-        x = _residual(x, "synthesis.at_16.1", model, convolve)
-        x = _residual(x, "synthesis.at_16.2", model, convolve)
-        x = exact.depth_to_space(convolve(x, layers["synthesis.up_8"]), 2)
-        x = convolve(np.concatenate([x, at_8], 1), layers["synthesis.at_8.0"])
-        x = _residual(x, "synthesis.at_8.1", model, convolve)
-        x = exact.depth_to_space(convolve(x, layers["synthesis.up_4"]), 2)
-        seen = (exact.space_to_depth(part, 4) for part in (exact.add_clip(colours, blocks, 0, 255), colours))
-        deep = exact.upsample2(exact.upsample2(deep))
-        x = convolve(np.concatenate([x, *seen, deep], 1), layers["synthesis.at_4.0"])
-        x = _residual(x, "synthesis.at_4.1", model, convolve)
-        blocks += exact.depth_to_space(convolve(x, layers["synthesis.finish"]), 4)
-        return (exact.add_clip(blocks, colours, 0, 255).astype(np.uint8),)
+        fine = wavelet.synthesised(samples) + wavelet.UNITS * colours.astype(np.int64)
+        rough = np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.float32)
+        lacking = filtered(rough, colours, gone, model, convolve).astype(np.int64)
+        fine += wavelet.UNITS // RESIDUAL_UNITS * lacking
+        return (np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8),)
 
     done: deque[tuple[int, Integers]] = deque()
 
@@ -262,18 +302,43 @@ def synthesise(
             place = picture[first : first + TILE]
             place[:] = strip.transpose(1, 2, 0)[: len(place), : place.shape[1]]
 
-    blocks = [latent[None], exact.places(rows, columns), depth[None, None]]
-    for first, (strip,) in exact.strips(tile, blocks, tile=TILE, halo=model.halo, scales=[STRIDE] * 3):
+    rows, columns = gone.shape[1:]
+    state = [level[None] for flat in (known.cell, known.known, tables) for level in known.levels(flat)]
+    scales = [STRIDE >> level for level in range(LEVELS)]
+    for first, (strip,) in exact.strips(
+        tile,
+        [exact.places(rows, columns), gone[None], *state],
+        tile=TILE,
+        halo=model.halo,
+        scales=[STRIDE, STRIDE, *scales, *scales, *scales],
+    ):
         done.append((first, strip[0]))
         settle(first + TILE - model.halo)
     settle(STRIDE * rows + TILE)
 
 
-def _context(picture: Map, model: TextureModel, convolve: Conv2d) -> tuple[Map, Map]:
-    at_8 = convolve(exact.space_to_depth(picture, 4), model.layers["context.to_8"])
-    return at_8, convolve(at_8, model.layers["context.to_16"])
+def filtered(
+    rough: Map, prediction: Map, gone: Integers, model: TextureModel, convolve: Conv2d = conv2d
+) -> Map:
+    """Return what a rough picture lacks, (N, 3, H, W) in 1/4 grey level, as one that was left so early does.
+
+    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``gone`` (N, 1, h, w) the turns that blocks have
+    seen.
+    """
+    layers = model.layers
+    passed = GONE_UNITS * np.clip(latents.magnified(gone, 2), 0, TURNS).astype(np.float32)
+    seen = [exact.space_to_depth(part, 4) for part in (rough, prediction)]
+    at_4 = convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])
+    at_8 = convolve(at_4, layers["filter.to_8"])
+    x = _residual(convolve(at_8, layers["filter.to_16"]), "filter.at_16", model, convolve)
+    x = exact.upsample2(convolve(x, layers["filter.up_8"]))
+    x = convolve(np.concatenate([at_8, x], 1), layers["filter.merge_8"])
+    x = exact.upsample2(convolve(_residual(x, "filter.at_8", model, convolve), layers["filter.up_4"]))
+    x = convolve(np.concatenate([at_4, x], 1), layers["filter.merge_4"])
+    lacking = convolve(_residual(x, "filter.at_4", model, convolve), layers["filter.finish"])
+    return exact.depth_to_space(lacking, 4)
 
 
 def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
     inner = convolve(x, model.layers[f"{name}.first"])
-    return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, ACTIVATION_TOP)
+    return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, BYTE_TOP)

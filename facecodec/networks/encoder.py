@@ -1,4 +1,4 @@
-"""The float networks of the encoder, loaded from weight files: faces to codes, pictures to latents."""
+"""The float networks of the encoder, loaded from weight files: faces to codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facecodec import exact, faces, weights
+from facecodec import faces, weights
 from facecodec.errors import WeightsError
 from facecodec.networks.eight_bits import EightBits, supported
 from facecodec.networks.embedding import Trunk
 from facecodec.networks.precision import reduced
 from facecodec.networks.preview import APPEARANCE_TOP, Appearance
 from facecodec.networks.restoration import restored
-from facecodec.networks.texture import Analysis
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -29,13 +27,7 @@ Codes = npt.NDArray[np.int32]
 Show = Callable[[Codes], Pixels]
 
 CODE_TOP = 15
-TILE, HALO = 512, 192
-"""Pixels that the analysis sees at once and around, multiples of 64; its kernels reach 168 pixels."""
-STRIDE = 16
 BATCH = 16
-FINE_UNITS = 32
-"""Latents before coding count this part of a step."""
-FINE_TOP = 32_767
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,28 +82,6 @@ def views(pixels: Pixels, matrices: list[npt.NDArray[np.float64]]) -> tuple[Pixe
     return np.array(near), np.array(wide)
 
 
-@torch.inference_mode()
-def analyse(
-    analysis: Analysis, picture: Pixels, prediction: Pixels
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
-    """Return latents y (320, h, w) and hyper-latent codes z (64, h/4, w/4) of a picture and its prediction.
-
-    y counts 1/32 of its step.  h and w count 16 pixels, up to whole 64s.  Works in tiles; at their seams the
-    latents differ from those of the whole picture by less than a rounding.
-    """
-    rows, columns = (4 * -(-size // 64) for size in picture.shape[:2])
-
-    def tile(where: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
-        y, z = analysis(*(torch.from_numpy(exact.around(p, where, STRIDE)) for p in (picture, prediction)))
-        fine = y.mul_(FINE_UNITS).round_().clamp_(-FINE_TOP, FINE_TOP).to(torch.int16)
-        codes = quantised(z.numpy(), CODE_TOP).astype(np.int8)
-        return fine.numpy(), exact.upsample2(exact.upsample2(codes))
-
-    halo = HALO // STRIDE
-    y, z = exact.tiled(tile, [exact.places(rows, columns)], tile=TILE // STRIDE, halo=halo, scales=[1])
-    return y[0], z[0, :, ::4, ::4].astype(np.int32)
-
-
 def _side_by_side(work: Callable[[Pixels], Tensor], parts: list[Pixels]) -> list[Tensor]:
     """Return what ``work`` makes of each part, as many at a time as torch may use threads.
 
@@ -156,18 +126,6 @@ def _in_float(trunk: Trunk, faces: Tensor) -> Tensor:
     with reduced():
         embedding: Tensor = trunk(faces.float())[0]
     return embedding
-
-
-def texture_analysis(name: str) -> Analysis:
-    """Return the analysis of pictures whose weights are ``name``; raises WeightsError."""
-    return _texture_analysis(weights.load(name))
-
-
-@cache
-def _texture_analysis(file: weights.Model) -> Analysis:
-    analysis = Analysis()
-    _fill(analysis, file, "")
-    return analysis
 
 
 def state(file: weights.Model, prefix: str) -> dict[str, Tensor]:

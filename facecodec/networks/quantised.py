@@ -21,14 +21,14 @@ MAX_SHIFT = 20
 class Activation(nn.Module):
     """Clamp to the range of an integer activation; round to its grid when ``rounding`` is on."""
 
-    def __init__(self) -> None:
-        """Start in float mode."""
+    def __init__(self, top: int = TOP) -> None:
+        """Start in float mode; ``top`` is the largest integer."""
         super().__init__()
-        self.rounding = False
+        self.rounding, self.top = False, top
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` in 0..511/64, on the grid of 1/64 if ``rounding``."""
-        x = F.hardtanh(x, 0.0, TOP * STEP)
+        """Return ``x`` in 0..top/64, on the grid of 1/64 if ``rounding``."""
+        x = F.hardtanh(x, 0.0, self.top * STEP)
         return snapped(x, STEP) if self.rounding else x
 
 

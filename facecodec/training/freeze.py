@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from facecodec import faces
 from facecodec import weights as models
 from facecodec.container import ID_BYTES
-from facecodec.entropy import CODE_GROUP, CODE_TOP, LEAF
+from facecodec.entropy import CODE_GROUP, CODE_TOP
+from facecodec.latents import GONE_UNITS, TURNS
 from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING, Trunk
@@ -23,12 +24,13 @@ from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, vie
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.restoration import restored
-from facecodec.networks.texture import DEPTH_TOP, LATENT, SCALE_UNITS, SCALES, SURPRISE_TOP, UNITS, Texture
-from facecodec.training import regions, trees
+from facecodec.networks.texture import UNITS, WIDTHS, Texture, bands
+from facecodec.texture import BYTE_TOP, SEEN_TOP
+from facecodec.training import regions
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, to_batch
 from facecodec.training.preview import Base, unit
-from facecodec.training.texture import tables
+from facecodec.training.texture import integer_frequencies, layers, tables
 
 Arrays = dict[str, np.ndarray]
 PRECISION = 14
@@ -114,7 +116,7 @@ def trunk_tensors(trunk: Trunk, pictures: Pictures) -> Arrays:
 
 
 def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
-    """Write ``texture-vN`` (integers) and ``analysis-vN`` (8 bits) from the run ``texture``.
+    """Write ``texture-vN`` (integers) from the run ``texture``.
 
     The map of regions is that of the run ``regions``, or without one that of the newest texture weights.
     """
@@ -129,25 +131,23 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
         regions.delays(np.load(share)) if known else models.load(models.newest("texture"))["regions"]
     )
     bounds: dict[str, int | np.ndarray] = {
-        "context.to_8": 255,
-        "prior.from_64": CODE_TOP,
-        "review.enter": np.repeat([SURPRISE_TOP, SCALE_UNITS * (SCALES - 1), LEAF], [LATENT, LATENT, 1]),
-        "synthesis.enter": tensors["latent.top"],
-        "synthesis.linear": tensors["latent.top"],
-        "synthesis.at_4.0": np.repeat([TOP, 255, DEPTH_TOP], [model.synthesis.up_4.out_channels // 4, 96, 1]),
+        "around.to_8": 255,
+        "filter.enter": np.repeat([255, GONE_UNITS * TURNS], [96, 1]),
     }
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and not name.startswith("analysis"):
-            units = UNITS.get(name, {})
-            layer = frozen(
-                module,
-                input_bound=bounds.get(name, TOP),
-                input_step=units.get("input_step", STEP),
-                output_step=units.get("output_step", STEP),
-            )
-            tensors |= named(name, layer)
+    views = {f"trits.enter.{grid}": 2 * bands(grid) + 1 for grid in WIDTHS}
+    for name, module in layers(model):
+        units, bound = UNITS.get(name, {}), bounds.get(name, BYTE_TOP)
+        if name in views:
+            bound = np.repeat([SEEN_TOP, BYTE_TOP], [views[name], module.in_channels - views[name]])
+        layer = frozen(
+            module,
+            input_bound=bound,
+            input_step=units.get("input_step", STEP),
+            output_step=units.get("output_step", STEP),
+            top=INT8,
+        )
+        tensors |= named(name, layer)
     write(weights, f"texture-v{version}", tensors)
-    write(weights, f"analysis-v{version}", eighths(model.analysis.state_dict()))
 
 
 def _spread(pictures: Pictures, count: int) -> list[int]:
@@ -181,7 +181,7 @@ def code_frequencies(codes: np.ndarray, top: int) -> np.ndarray:
         np.bincount((codes[:, at : at + CODE_GROUP] + top).ravel(), minlength=2 * top + 1)
         for at in range(0, codes.shape[1], CODE_GROUP)
     ]
-    return np.array([trees.integer_frequencies(row + 0.01, PRECISION) for row in rows], np.uint16)
+    return np.array([integer_frequencies(row + 0.01, PRECISION) for row in rows], np.uint16)
 
 
 def verdicts(identity: np.ndarray, sources: np.ndarray) -> np.ndarray:

@@ -18,12 +18,14 @@ from torch.nn import functional as F
 
 from facecodec import faces
 from facecodec.geometry import CELLS
+from facecodec.latents import PARTS
 from facecodec.training.data import open_sets
 from facecodec.training.embedding import to_batch
 from facecodec.training.teacher import Teacher
-from facecodec.training.trees import RANKS_PER_OCTAVE
 
 SEMANTIC = 6.0
+TURNS_PER_OCTAVE = PARTS / np.log2(9)
+"""A plane divides errors by nine."""
 FACES = 3200
 BATCH = 32
 
@@ -61,10 +63,7 @@ def shares(sensitive: Tensor) -> np.ndarray:
 
 
 def delays(share: np.ndarray, semantic: float = SEMANTIC) -> np.ndarray:
-    """Return the map uint8 (18, 18) of how many ranks later than the dearest cell each one is refined.
-
-    A rank is a sixth of an octave of error a bit.
-    """
+    """Return the map uint8 (18, 18) of how many turns later than the dearest cell each one is refined."""
     weight = 1 + semantic * np.pad(share, 1)
-    later: np.ndarray = np.round(RANKS_PER_OCTAVE * np.log2(weight.max() / weight)).astype(np.uint8)
+    later: np.ndarray = np.round(TURNS_PER_OCTAVE * np.log2(weight.max() / weight)).astype(np.uint8)
     return later

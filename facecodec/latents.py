@@ -1,0 +1,185 @@
+"""What is known of the latents of a picture: trits of their cells, and whose turn is next.
+
+A latent is a sample of a band of the wavelet, in steps of four grey levels.  Its cells are nested thirds: a
+trit of each plane, from the coarsest to the finest, says in which third of its cell the latent is.  A plane
+takes three turns: first those latents are refined that may well leave zero, last all others.
+Frozen: bitstream_spec.md, "Latents".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .wavelet import BANDS, STRIDE
+
+PLANES = 8
+PARTS = 3
+"""Turns that a plane takes."""
+TURNS = PLANES * PARTS
+FIRST = (0, 1, 2, 3)
+"""The first plane of each level of the wavelet, coarsest first: finer ones have smaller samples."""
+STEP_UNITS = 64
+"""A finest step is four grey levels, of which the wavelet's samples count sixteenths."""
+ZEROS, LEANS = 51, 17
+"""Tables of a trit differ in how likely it is 0, and in which way it leans if not."""
+TABLES = ZEROS * LEANS
+WIDTHS = np.array([3 ** (PLANES - known) for known in range(PLANES + 1)], np.int16)
+"""How many finest cells those are wide of which so many planes are known."""
+SIGNED_TOP, SIGNED_UNITS = 9, 8
+MAGNITUDES = 64
+GONE_UNITS = 2
+
+Integers = npt.NDArray[Any]
+
+
+@dataclass(eq=False)
+class Latents:
+    """The latents of a picture of ``height`` x ``width`` blocks of 16 x 16 pixels.
+
+    ``cell`` int16 (n,) is the place of each among the cells of its width, 0 around zero, and ``known`` uint8
+    (n,) how many planes are behind it.  Levels follow each other, coarsest first.
+    """
+
+    height: int
+    width: int
+    cell: npt.NDArray[np.int16]
+    known: npt.NDArray[np.uint8]
+
+    @classmethod
+    def unknown(cls, height: int, width: int) -> Latents:
+        """Return latents of which nothing is known."""
+        sizes = [bands * height * width << 2 * level for level, bands in enumerate(BANDS)]
+        known = np.repeat(np.array(FIRST, np.uint8), sizes)
+        return cls(height, width, np.zeros(known.size, np.int16), known)
+
+    def levels(self, flat: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Return views (C, h, w) of each level, coarsest first, of an array (n,)."""
+        shapes = [(bands, self.height << level, self.width << level) for level, bands in enumerate(BANDS)]
+        bounds = np.cumsum([0, *(np.prod(shape) for shape in shapes)]).tolist()
+        return [
+            flat[first:end].reshape(shape)
+            for (first, end), shape in zip(pairwise(bounds), shapes, strict=True)
+        ]
+
+
+def blocks(size: int) -> int:
+    """Return how many blocks of 16 pixels cover so many pixels."""
+    return -(-size // STRIDE)
+
+
+def gone(turn: int | Integers, delay: Integers) -> Integers:
+    """Return the turns, from -1, that blocks (..., h, w) have seen before this one; 24 if that was the last.
+
+    ``delay`` is how many turns each of them is put off.
+    """
+    turns: Integers = np.clip(np.subtract(turn, delay, dtype=np.int16), -1, TURNS).astype(np.int8)
+    return turns
+
+
+def magnified(blocks: npt.NDArray[Any], level: int) -> npt.NDArray[Any]:
+    """Return a map (..., h, w) of blocks on the grid of a level (..., h << level, w << level)."""
+    return blocks.repeat(1 << level, axis=-2).repeat(1 << level, axis=-1)
+
+
+def open_in(known: Integers, gone: Integers, level: int) -> npt.NDArray[np.bool_]:
+    """Tell which latents (..., C, h, w) of a level wait for the trit of the plane of their block's turn.
+
+    ``gone`` (..., 1, h, w) is of the same grid.
+    """
+    plane = gone // PARTS
+    waiting: npt.NDArray[np.bool_] = (known == plane) & (plane >= FIRST[level])
+    return waiting
+
+
+def due(
+    known: Integers, gone: Integers, told: Integers, level: int, thresholds: Integers
+) -> npt.NDArray[np.bool_]:
+    """Tell which latents of a level are refined in a turn: those that wait, and may well leave zero.
+
+    ``told`` names their tables.  ``thresholds`` (3,) are how likely 0 may be at most, in each turn of a
+    plane; nothing is left for the next plane.
+    """
+    part = gone % PARTS
+    chosen: npt.NDArray[np.bool_] = open_in(known, gone, level) & (told < (LEANS * thresholds)[part])
+    return chosen
+
+
+def seen(
+    cell: Integers, known: Integers, gone: Integers, level: int, magnitude: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.int16]:
+    """Return what networks see of a level, int16 (..., 2 C + 1, h, w): values, magnitudes, turns gone.
+
+    Values count thirds of the cells of a plane's beginning.  ``magnitude`` (2, 64) says how large a latent is
+    expected to be: that has its trit of the plane, or waits for it.
+    """
+    plane = gone // PARTS
+    refined = (known > plane) & (plane >= FIRST[level])
+    value = np.where(refined, cell, 3 * cell)
+    signed = SIGNED_UNITS * np.clip(value, -SIGNED_TOP, SIGNED_TOP)
+    large = magnitude[(~refined).view(np.uint8), np.minimum(np.abs(value), MAGNITUDES - 1)]
+    passed = GONE_UNITS * np.clip(gone, 0, TURNS - 1)
+    return np.concatenate([signed, large, passed], -3, dtype=np.int16)
+
+
+def first_told(
+    cell: Integers, gone: Integers, zero: npt.NDArray[np.uint8], lean: npt.NDArray[np.uint8]
+) -> tuple[Integers, Integers]:
+    """Return how likely 0 is, and how trits lean, as planes and bands alone tell, int16 (..., C, h, w).
+
+    ``zero`` and ``lean`` (8, 3, C) are of a plane, of cells around zero, next to that, and farther out, and
+    of a band of the level; what is not zero leans towards zero.
+    """
+    plane = np.clip(gone, 0, TURNS - 1) // PARTS
+    kind = np.minimum(np.abs(cell), 2)
+    band = np.arange(cell.shape[-3])[:, None, None]
+    chosen = plane, kind, band
+    return zero[chosen].astype(np.int16), -np.sign(cell) * lean[chosen].astype(np.int16)
+
+
+def table(zero: Integers, lean: Integers) -> npt.NDArray[np.uint16]:
+    """Return the tables that these name, which are brought into range."""
+    named = LEANS * np.clip(zero, 0, ZEROS - 1) + np.clip(lean + LEANS // 2, 0, LEANS - 1)
+    found: npt.NDArray[np.uint16] = named.astype(np.uint16)
+    return found
+
+
+def settled(
+    cell: Integers,
+    known: Integers,
+    told: Integers,
+    gone: Integers,
+    level: int,
+    waiting: npt.NDArray[np.int8],
+    rest: npt.NDArray[np.int8],
+) -> npt.NDArray[np.int32]:
+    """Return the samples int32 (..., C, h, w), in 1/16 grey level, that latents most likely have.
+
+    ``waiting`` (3, 867), of a kind of cell and a table, and ``rest`` (4,), of the distance of a cell from
+    zero, say how far from the middle of its cell a latent is on average, in 1/64 of the next width or of its
+    own.
+    """
+    open_here = open_in(known, gone, level)
+    kind = np.minimum(np.abs(cell), 3)
+    middle = STEP_UNITS * np.where(open_here, 3 * cell.astype(np.int32), cell)
+    off = np.where(open_here, waiting[np.minimum(kind, 2), told], np.sign(cell) * rest[kind])
+    samples: npt.NDArray[np.int32] = WIDTHS[known + open_here] * (middle + off)
+    return samples
+
+
+def finest(samples: Integers, level: int) -> npt.NDArray[np.int16]:
+    """Return the finest cells int16 of samples of a level, in 1/16 grey level; far ones stay at the edge."""
+    top = 3 ** (PLANES - FIRST[level]) // 2
+    cells: npt.NDArray[np.int16] = np.clip(np.floor(samples / STEP_UNITS + 0.5), -top, top).astype(np.int16)
+    return cells
+
+
+def above(finest: Integers, known: Integers) -> npt.NDArray[np.int16]:
+    """Return the cells int16, of which so many planes are known, that hold finest ones."""
+    width = WIDTHS[known]
+    held: npt.NDArray[np.int16] = (finest + width // np.int16(2)) // width
+    return held

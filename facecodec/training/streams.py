@@ -1,0 +1,151 @@
+"""Latents of crops as decoders know them when their streams are cut, by the frozen rules, crops at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facecodec import latents, wavelet
+from facecodec.latents import PARTS, PLANES, TURNS, above
+from facecodec.networks.texture import Texture
+from facecodec.wavelet import LEVELS, UNITS
+
+THRESHOLDS = np.array([15, 23, 51], np.int16)
+"""Likelier to be 0 than these tables say are trits left to the later turns of a plane."""
+UNDECIDED, DECIDED = np.log2(1.45), np.log2(1.15)
+Levels = list[np.ndarray]
+
+
+def magnitude() -> np.ndarray:
+    """Return how large latents of cells 0..63 are, on a scale of logarithms, uint8 (2, 64)."""
+    sizes = np.log2(1 + np.arange(latents.MAGNITUDES))
+    both = np.array([sizes, sizes])
+    both[:, 0] = DECIDED, UNDECIDED
+    return np.round(24 * both).clip(0, 255).astype(np.uint8)
+
+
+MAGNITUDE = magnitude()
+
+
+def finest(pictures: Tensor, predictions: Tensor) -> Levels:
+    """Return the finest cells of pictures (N, 3, H, W), int16 (N, C, h, w) a level, coarsest first."""
+    bands = wavelet.analysed((pictures - predictions).numpy())
+    return [latents.finest(band * UNITS, level) for level, band in enumerate(bands)]
+
+
+@dataclass
+class Cut:
+    """What is known of latents of crops: cells int16 and planes uint8 (N, C, h, w), coarsest level first.
+
+    ``gone`` int8 (N, 1, h, w): the turns that blocks have seen; ``finest``: where latents are.
+    """
+
+    finest: Levels
+    cells: Levels
+    known: Levels
+    gone: np.ndarray
+
+    @classmethod
+    def at_plane(cls, finest: Levels, gone: np.ndarray) -> Cut:
+        """Return what is known when the planes of these turns begin."""
+        planes = np.clip(gone, 0, TURNS) // PARTS
+        known = [
+            np.broadcast_to(
+                np.maximum(latents.magnified(planes, level), latents.FIRST[level]), cells.shape
+            ).astype(np.uint8)
+            for level, cells in enumerate(finest)
+        ]
+        return cls(finest, [above(c, n) for c, n in zip(finest, known, strict=True)], known, gone)
+
+    def grids(self, back: int = 0) -> Levels:
+        """Return the turns gone, so many turns ago, on the grid of each level."""
+        return [
+            latents.magnified(np.maximum(self.gone - np.int8(back), -1), level) for level in range(LEVELS)
+        ]
+
+    def trits(self) -> Levels:
+        """Return the next trit -1, 0, 1 of each latent; where there is none, anything."""
+        return [
+            above(c, np.minimum(n + 1, PLANES)) - 3 * cell
+            for c, n, cell in zip(self.finest, self.known, self.cells, strict=True)
+        ]
+
+    def told(
+        self, model: Texture, around: tuple[Tensor, Tensor], back: int = 0
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return how likely 0 is and how trits lean, (N, C, h, w), as networks say so many turns ago."""
+        grids = self.grids(back)
+        views = [
+            torch.from_numpy(latents.seen(cell, known, grid, level, MAGNITUDE)).float()
+            for level, (cell, known, grid) in enumerate(zip(self.cells, self.known, grids, strict=True))
+        ]
+        changes = model.trits(views, *around)
+        return [
+            (zero + change[:, : zero.shape[1]], lean + change[:, zero.shape[1] :])
+            for (zero, lean), change in zip(self.first_told(model, back), changes, strict=True)
+        ]
+
+    def first_told(self, model: Texture, back: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """Return how likely 0 is and how trits lean, as planes and bands alone tell."""
+        zeros, leans = (tables.byte().numpy() for tables in (model.first_zero, model.first_lean))
+        found, first = [], 0
+        for cell, grid in zip(self.cells, self.grids(back), strict=True):
+            part = slice(first, first + cell.shape[1])
+            zero, lean = latents.first_told(cell, grid, zeros[..., part], leans[..., part])
+            found.append((torch.from_numpy(zero).float(), torch.from_numpy(lean).float()))
+            first = part.stop
+        return found
+
+    def due(self, told: list[tuple[Tensor, Tensor]], back: int = 0) -> tuple[Levels, Levels]:
+        """Return which latents are refined in the turn that these tables are for, and their tables."""
+        tables = [latents.table(*(part.round().short().numpy() for part in both)) for both in told]
+        due = [
+            latents.due(known, grid, named, level, THRESHOLDS)
+            for level, (known, grid, named) in enumerate(
+                zip(self.known, self.grids(back), tables, strict=True)
+            )
+        ]
+        return due, tables
+
+    def refine(self, chosen: Levels) -> None:
+        """Take a trit of these latents."""
+        for cells, known, finest, now in zip(self.cells, self.known, self.finest, chosen, strict=True):
+            known += now
+            np.copyto(cells, above(finest, known), where=now)
+
+    @torch.no_grad()
+    def lead(self, model: Texture, around: tuple[Tensor, Tensor]) -> None:
+        """Go from the beginning of planes to the turns gone."""
+        parts = np.clip(self.gone, 0, TURNS) % PARTS
+        for back in range(PARTS - 1, 0, -1):
+            if (parts >= back).any():
+                self.refine(self.due(self.told(model, around, back), back)[0])
+
+    def samples(self, tables: Levels, waiting: np.ndarray, rest: np.ndarray) -> Levels:
+        """Return the most likely samples of all latents, int32 (N, C, h, w) a level, in 1/16 grey level."""
+        return [
+            latents.settled(cell, known, named, grid, level, waiting, rest)
+            for level, (cell, known, grid, named) in enumerate(
+                zip(self.cells, self.known, self.grids(), tables, strict=True)
+            )
+        ]
+
+
+def share_of(due: Levels, tables: Levels, shares: np.ndarray) -> Levels:
+    """Return the first ones, so large a share (N,) of each crop, of what is due, in coding order."""
+    chosen = [np.zeros_like(level) for level in due]
+    for crop, share in enumerate(shares):
+        flat = np.concatenate([level[crop].ravel() for level in due])
+        named = np.concatenate([level[crop].ravel() for level in tables])
+        positions = np.flatnonzero(flat)
+        order = positions[np.argsort(named[positions], kind="stable")]
+        now = np.zeros_like(flat)
+        now[order[: round(share * order.size)]] = True
+        bounds = pairwise(np.cumsum([0, *(level[crop].size for level in due)]))
+        for level, (first, end) in zip(chosen, bounds, strict=True):
+            level[crop] = now[first:end].reshape(level[crop].shape)
+    return chosen
