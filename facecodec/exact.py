@@ -24,7 +24,10 @@ LIMIT = 1 << 24
 MAX_SHIFT = 24
 
 ACTIVATION_TOP = 511
-"""The largest activation of the networks between their layers."""
+"""The largest activation of the generator of previews between its layers."""
+
+BYTE_TOP = 255
+"""The largest activation of the texture networks: what eight bits hold."""
 
 _COLUMNS = 1 << 18
 """Floats gathered for one matrix product; 2^16 to 2^20 are equally fast (measured), and memory is bounded."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from . import exact, geometry, latents, wavelet, weights
 from .errors import WeightsError
-from .exact import Conv2d, Layer, Map, conv2d
+from .exact import BYTE_TOP, Conv2d, Layer, Map, conv2d
 from .latents import (
     GONE_UNITS,
     LEANS,
@@ -35,8 +35,6 @@ from .wavelet import BANDS, LEVELS, STRIDE
 
 RESIDUAL_TOP = 511
 RESIDUAL_UNITS = 4
-BYTE_TOP = 255
-"""The largest activation; a weight has eight bits, too."""
 SHORTCUT_TOP = 2047
 TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 16."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facecodec.exact import BYTE_TOP
 from facecodec.latents import GONE_UNITS, LEANS, PLANES, TURNS, ZEROS
 from facecodec.networks.quantised import STEP, Activation, snapped
-from facecodec.texture import BYTE_TOP
 from facecodec.wavelet import BANDS, LEVELS
 
 AROUND = (32, 64)

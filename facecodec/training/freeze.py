@@ -16,6 +16,7 @@ from facecodec import faces
 from facecodec import weights as models
 from facecodec.container import ID_BYTES
 from facecodec.entropy import CODE_GROUP, CODE_TOP
+from facecodec.exact import BYTE_TOP
 from facecodec.latents import GONE_UNITS, TURNS
 from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
@@ -25,7 +26,7 @@ from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.restoration import restored
 from facecodec.networks.texture import UNITS, WIDTHS, Texture, bands
-from facecodec.texture import BYTE_TOP, SEEN_TOP
+from facecodec.texture import SEEN_TOP
 from facecodec.training import regions
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, to_batch
