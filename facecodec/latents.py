@@ -77,7 +77,7 @@ def gone(turn: int | Integers, delay: Integers) -> Integers:
 
     ``delay`` is how many turns each of them is put off.
     """
-    turns: Integers = np.clip(np.subtract(turn, delay, dtype=np.int16), -1, TURNS).astype(np.int8)
+    turns: Integers = np.clip(np.subtract(turn, delay, dtype=np.uint8), -1, TURNS).astype(np.int8)
     return turns
 
 
@@ -111,19 +111,19 @@ def due(
 
 def seen(
     cell: Integers, known: Integers, gone: Integers, level: int, magnitude: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.int16]:
-    """Return what networks see of a level, int16 (..., 2 C + 1, h, w): values, magnitudes, turns gone.
+) -> npt.NDArray[np.uint8]:
+    """Return what networks see of a level, uint8 (..., 2 C + 1, h, w): values, magnitudes, turns gone.
 
-    Values count thirds of the cells of a plane's beginning.  ``magnitude`` (2, 64) says how large a latent is
-    expected to be: that has its trit of the plane, or waits for it.
+    Values count thirds of the cells of a plane's beginning, from the least one.  ``magnitude`` (2, 64) says
+    how large a latent is expected to be: that has its trit of the plane, or waits for it.
     """
     plane = gone // PARTS
     refined = (known > plane) & (plane >= FIRST[level])
     value = np.where(refined, cell, 3 * cell)
-    signed = SIGNED_UNITS * np.clip(value, -SIGNED_TOP, SIGNED_TOP)
+    signed = SIGNED_UNITS * (np.clip(value, -SIGNED_TOP, SIGNED_TOP) + SIGNED_TOP)
     large = magnitude[(~refined).view(np.uint8), np.minimum(np.abs(value), MAGNITUDES - 1)]
     passed = GONE_UNITS * np.clip(gone, 0, TURNS - 1)
-    return np.concatenate([signed, large, passed], -3, dtype=np.int16)
+    return np.concatenate([signed, large, passed], -3, dtype=np.uint8, casting="unsafe")
 
 
 def first_told(

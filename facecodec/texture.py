@@ -23,8 +23,6 @@ from .latents import (
     LEANS,
     MAGNITUDES,
     PLANES,
-    SIGNED_TOP,
-    SIGNED_UNITS,
     TABLES,
     TURNS,
     ZEROS,
@@ -38,7 +36,6 @@ RESIDUAL_UNITS = 4
 SHORTCUT_TOP = 2047
 TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 16."""
-SEEN_TOP = max(SIGNED_TOP * SIGNED_UNITS, 255)
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -82,27 +79,26 @@ def _load(file: weights.Model) -> TextureModel:
     layers: dict[str, Layer] = {}
     reach = {"around": 0, "trits": 0, "filter": 0}
 
-    def add(key: str, grid: int, inputs: int, bound: int | Integers, lo: int, hi: int, **shape: int) -> int:
+    def add(key: str, grid: int, inputs: int, lo: int, hi: int, **shape: int) -> int:
         """Add the layer whose input has a sample each ``grid`` pixels; return the number of its channels."""
-        layer = layers[key] = file.layer(key, inputs, bound, lo, hi, **shape)
+        layer = layers[key] = file.layer(key, inputs, BYTE_TOP, lo, hi, **shape)
         reach[key.partition(".")[0]] += len(layer.bands) // 2 * grid * layer.stride
         return len(layer.bias)
 
-    def activated(key: str, grid: int, inputs: int, bound: int | Integers = BYTE_TOP, **shape: int) -> int:
-        return add(key, grid, inputs, bound, 0, BYTE_TOP, **shape)
+    def activated(key: str, grid: int, inputs: int, **shape: int) -> int:
+        return add(key, grid, inputs, 0, BYTE_TOP, **shape)
 
     def residual(key: str, grid: int, width: int) -> None:
         activated(f"{key}.first", grid, width, outputs=width)
-        add(f"{key}.second", grid, width, BYTE_TOP, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
+        add(f"{key}.second", grid, width, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
 
-    around_8 = activated("around.to_8", 4, 48, 255, stride=2)
+    around_8 = activated("around.to_8", 4, 48, stride=2)
     around_16 = activated("around.to_16", 8, around_8, stride=2)
     entered: dict[int, int] = {}
     below = 0
     for grid, others in ((2, 0), (4, 0), (8, around_8), (16, around_16)):
         seen = 2 * BANDS[LEVELS - grid.bit_length() + 1] + 1
-        bound = np.repeat([SEEN_TOP, BYTE_TOP], [seen, below + others])
-        entered[grid] = activated(f"trits.enter.{grid}", grid, bound.size, bound)
+        entered[grid] = activated(f"trits.enter.{grid}", grid, seen + below + others)
         if grid < STRIDE:
             below = activated(f"trits.down.{grid}", grid, entered[grid], stride=2)
     residual("trits.at_16.0", 16, entered[16])
@@ -115,9 +111,9 @@ def _load(file: weights.Model) -> TextureModel:
         if grid == 8:
             residual("trits.at_8", 8, width)
         outputs = 2 * BANDS[LEVELS - grid.bit_length() + 1]
-        add(f"trits.tell.{grid}", grid, width, BYTE_TOP, -ZEROS, ZEROS, outputs=outputs)
+        add(f"trits.tell.{grid}", grid, width, -ZEROS, ZEROS, outputs=outputs)
 
-    at_4 = activated("filter.enter", 4, 97, np.repeat([255, GONE_UNITS * TURNS], [96, 1]))
+    at_4 = activated("filter.enter", 4, 97)
     at_8 = activated("filter.to_8", 4, at_4, stride=2)
     width = activated("filter.to_16", 8, at_8, stride=2)
     residual("filter.at_16", 16, width)
@@ -127,7 +123,7 @@ def _load(file: weights.Model) -> TextureModel:
     width = activated("filter.up_4", 8, width)
     width = activated("filter.merge_4", 4, at_4 + width)
     residual("filter.at_4", 4, width)
-    add("filter.finish", 4, width, BYTE_TOP, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
+    add("filter.finish", 4, width, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
     reach["filter"] += wavelet.REACH
 
     frequencies = file.integers("trit.frequencies", (TABLES, 3))

@@ -17,7 +17,6 @@ from facecodec import weights as models
 from facecodec.container import ID_BYTES
 from facecodec.entropy import CODE_GROUP, CODE_TOP
 from facecodec.exact import BYTE_TOP
-from facecodec.latents import GONE_UNITS, TURNS
 from facecodec.networks import eight_bits
 from facecodec.networks.detector import Detector, fold
 from facecodec.networks.embedding import EMBEDDING, Trunk
@@ -25,8 +24,7 @@ from facecodec.networks.encoder import FaceEncoder, face_encoder, quantised, vie
 from facecodec.networks.preview import APPEARANCE, APPEARANCE_TOP, CODE_STEP
 from facecodec.networks.quantised import STEP, TOP, frozen, set_rounding
 from facecodec.networks.restoration import restored
-from facecodec.networks.texture import UNITS, WIDTHS, Texture, bands
-from facecodec.texture import SEEN_TOP
+from facecodec.networks.texture import UNITS, Texture
 from facecodec.training import regions
 from facecodec.training.data import Pictures, open_sets
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, to_batch
@@ -131,23 +129,10 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     tensors["regions"] = (
         regions.delays(np.load(share)) if known else models.load(models.newest("texture"))["regions"]
     )
-    bounds: dict[str, int | np.ndarray] = {
-        "around.to_8": 255,
-        "filter.enter": np.repeat([255, GONE_UNITS * TURNS], [96, 1]),
-    }
-    views = {f"trits.enter.{grid}": 2 * bands(grid) + 1 for grid in WIDTHS}
     for name, module in layers(model):
-        units, bound = UNITS.get(name, {}), bounds.get(name, BYTE_TOP)
-        if name in views:
-            bound = np.repeat([SEEN_TOP, BYTE_TOP], [views[name], module.in_channels - views[name]])
-        layer = frozen(
-            module,
-            input_bound=bound,
-            input_step=units.get("input_step", STEP),
-            output_step=units.get("output_step", STEP),
-            top=INT8,
-        )
-        tensors |= named(name, layer)
+        units = UNITS.get(name, {})
+        step = units.get("output_step", STEP)
+        tensors |= named(name, frozen(module, input_bound=BYTE_TOP, output_step=step, top=INT8))
     write(weights, f"texture-v{version}", tensors)
 
 
