@@ -77,7 +77,7 @@ def gone(turn: int | Integers, delay: Integers) -> Integers:
 
     ``delay`` is how many turns each of them is put off.
     """
-    turns: Integers = np.clip(np.subtract(turn, delay, dtype=np.uint8), -1, TURNS).astype(np.int8)
+    turns: Integers = np.clip(np.subtract(turn, delay, dtype=np.int16), -1, TURNS).astype(np.int8)
     return turns
 
 
