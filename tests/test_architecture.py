@@ -19,8 +19,8 @@ LONGEST = 350
 # A part imports parts of lower rows only; the parts of one row know nothing of each other.
 ROWS = (
     ("errors",),
-    ("container", "rans", "exact", "geometry", "images", "files"),
-    ("entropy", "weights"),
+    ("container", "rans", "exact", "geometry", "images", "files", "wavelet"),
+    ("entropy", "latents", "weights"),
     ("faces", "texture"),
     ("base_layer", "enhancement", "residual"),
     ("account", "codec", "residual_fit"),
@@ -31,7 +31,7 @@ ROWS = (
 )
 LEVEL = {part: level for level, row in enumerate(ROWS) for part in row}
 # The float networks stand beside the rows: they serve the encoder and the trainers, which import them late.
-NETWORKS_MAY_USE = {"errors", "exact", "geometry", "weights", "faces"}
+NETWORKS_MAY_USE = {"errors", "exact", "geometry", "wavelet", "latents", "weights", "faces"}
 NETWORKS_EARLY = {"evaluation", "training"}
 NETWORKS_SERVE = {"faces", "encoder", *NETWORKS_EARLY}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -235,6 +236,29 @@ def test_tiled_equals_whole(seed: int, size: tuple[int, int], tile: int, halo: i
     assert result.dtype == np.uint8
     assert np.array_equal(result, small_network(latent, picture))
     assert np.array_equal(same, picture)
+
+
+@given(
+    st.integers(0, 2**32),
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.sampled_from([4, 8, 12]),
+    st.sampled_from([[1], [2, 4], [4, 1, 2]]),
+)
+def test_results_may_have_any_span(seed: int, size: tuple[int, int], tile: int, spans: list[int]) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, 3, 4 * size[0], 4 * size[1]), dtype=np.uint8)
+    wanted = [pixels[:, :channels, ::span, ::span] for channels, span in enumerate(spans, 1)]
+
+    def sampled(window: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+        return [window[:, :channels, ::span, ::span] for channels, span in enumerate(spans, 1)]
+
+    found = exact.tiled(sampled, [pixels], tile=tile, halo=4, scales=[1])
+    strips = [*exact.strips(sampled, [pixels], tile=tile, halo=4, scales=[1])]
+    assert [first for first, _ in strips] == [*range(0, 4 * size[0], tile)]
+    stacked = [np.concatenate(parts, 2) for parts in zip(*(parts for _, parts in strips), strict=True)]
+    for result, strip, expected in zip(found, stacked, wanted, strict=True):
+        assert result.dtype == np.uint8
+        assert np.array_equal(result, expected)
+        assert np.array_equal(strip, expected)
 
 
 def test_a_halo_that_is_too_small_shows() -> None:
