@@ -145,7 +145,7 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
         unlike = likeness.lacking(decoded, pictures, frames, -gone.mean((1, 2, 3)).numpy())
         run.descend(loss + LIKENESS_WEIGHT * unlike, clip=1.0)
         gain = 10 * torch.log10((error + 0.1) / (filtered.detach() + 0.1)).mean()
-        run.note(loss=loss.item(), gain=gain.item(), unlike=float(unlike))
+        run.note(loss=loss.item(), gain=gain.item(), unlike=unlike.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
 
