@@ -201,11 +201,11 @@ def space_to_depth(x: npt.NDArray[Sample], factor: int) -> npt.NDArray[Sample]:
 
 
 def upsample2(x: npt.NDArray[Sample]) -> npt.NDArray[Sample]:
-    """Repeat each value in a 2x2 block: (N, C, H, W) to (N, C, 2*H, 2*W), in memory in the same order."""
+    """Repeat each value in a 2x2 block: (N, C, H, W) to (N, C, 2*H, 2*W), in the same order in memory."""
     if x.flags.c_contiguous:
         return x.repeat(2, axis=2).repeat(2, axis=3)
-    doubled: npt.NDArray[Sample] = x.transpose(0, 2, 3, 1).repeat(2, axis=1).repeat(2, axis=2)
-    return doubled.transpose(0, 3, 1, 2)
+    result: npt.NDArray[Sample] = np.moveaxis(np.moveaxis(x, 1, 3).repeat(2, axis=1).repeat(2, axis=2), 3, 1)
+    return result
 
 
 def add_clip(x: Map, y: Map, lo: int, hi: int) -> Map:

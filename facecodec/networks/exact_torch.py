@@ -1,7 +1,7 @@
 """The torch twin of `exact.conv2d`: the same integers, faster.
 
 It needs plain float32 arithmetic and refuses to run where torch has been told to use less. Maps and kernels
-of eight bits go through oneDNN's sums of products of bytes, where the processor has them: these are exact, too.
+of eight bits go through oneDNN's sums of products of bytes where the processor has them; they are exact, too.
 """
 
 from __future__ import annotations
