@@ -49,7 +49,9 @@ class _Detail:
 
     def words(self, **limits: Any) -> bytes:
         """Return the stream of all refinements, or of those within the limits of ``enhancement.encode``."""
-        return enhancement.encode(self.cells, self.delay, self.prediction, self.model, **limits)
+        return enhancement.encode(
+            self.cells, self.delay, self.prediction, self.model, codec.fastest(), **limits
+        )
 
     def turns(self, quality: int) -> float:
         """Return how many turns a quality, 0..100, takes."""
@@ -57,7 +59,7 @@ class _Detail:
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words make of its prediction."""
-        return enhancement.decode(words, self.prediction, self.delay, self.model)
+        return enhancement.decode(words, self.prediction, self.delay, self.model, codec.fastest())
 
 
 def encode(
