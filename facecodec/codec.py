@@ -70,9 +70,9 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d | None = None)
     """Decode a file, or as much of it as there is.
 
     ``layers`` "base" stops at the preview, "full" goes on.  ``convolve`` runs the integer layers:
-    ``exact.conv2d`` in numpy, or ``networks.exact_torch.conv2d``, which is faster, and the default where torch
-    is loaded anyway; the result is the same.  What is cut or damaged after the faces is left out, and named in
-    the notes.  Raises StreamError, and WeightsError for an unknown model.
+    ``exact.conv2d`` in numpy, or ``networks.exact_torch.conv2d``, which is faster, and the default where
+    torch is loaded anyway; the result is the same.  What is cut or damaged after the faces is left out, and
+    named in the notes.  Raises StreamError, and WeightsError for an unknown model.
     """
     if layers not in ("base", "full"):
         raise ValueError(f"layers are base or full, not {layers!r}")
