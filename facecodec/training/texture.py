@@ -34,7 +34,7 @@ from facecodec.training.streams import MAGNITUDE, THRESHOLDS, Cut, finest, share
 from facecodec.wavelet import BANDS
 
 RATE = 1e-3
-MATRIX_RATE = 0.01
+MATRIX_RATE = 0.005
 TRITS_SHARE = 0.7
 EARLIEST = 5
 """The first turn before which the networks tell tables, less one."""
@@ -59,6 +59,7 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     model = Texture()
     if not warm(model):
         first_tables(model, data, cache)
+    kernels = [p for p in model.parameters() if p.ndim == 4 and p is not model.filter.finish.weight]
     stages = (
         ((model.around, model.trits), folder / "trits", TRITS_SHARE, learn_trits),
         ((model.filter,), folder, 1 - TRITS_SHARE, learn_filter),
@@ -73,7 +74,7 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
             minutes=share * minutes,
             rate=RATE,
             matrix_rate=MATRIX_RATE,
-            kernels=[p for p in model.parameters() if p.ndim == 4 and p.requires_grad],
+            kernels=[kernel for kernel in kernels if kernel.requires_grad],
         )
         before = run.step
         stage(run, data, cache)
