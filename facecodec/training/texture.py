@@ -94,7 +94,7 @@ def learn_trits(run: Run[Texture], data: Path, cache: Path) -> None:
         cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
         with torch.autocast("cpu", torch.bfloat16):
             around = model.around(predictions)
-            cut.lead(model, around)
+            cut.lead(lambda back: cut.told(model, around, back))
             told = cut.told(model, around)
             size, before = (waiting_bits(cut, tables) for tables in (told, cut.first_told(model)))
         run.descend((size / (before + LEAST_BITS)).mean(), clip=1.0)
@@ -154,11 +154,14 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
 def drawn(
     model: Texture, pictures: Tensor, predictions: Tensor, rng: np.random.Generator
 ) -> tuple[Cut, list[np.ndarray]]:
-    """Return what is known of crops when their streams are cut anywhere, and the tables told last."""
+    """Return what is known of crops when their streams are cut anywhere, and the tables told last.
+
+    Turns of a plane before the last are taken as planes and bands alone tell them, which is as good here.
+    """
     cells = finest(pictures, predictions)
     cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
+    cut.lead(lambda back: cut.first_told(model, back))
     around = model.around(predictions)
-    cut.lead(model, around)
     due, named = cut.due(cut.told(model, around))
     cut.refine(share_of(due, named, rng.random(len(pictures))))
     return cut, named
@@ -215,7 +218,7 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
             cells = finest(pictures, predictions)
             cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
             around = model.around(predictions)
-            cut.lead(model, around)
+            cut.lead(lambda back: cut.told(model, around, back))
             due, told = cut.due(cut.told(model, around))
         true = wavelet.analysed((pictures - predictions).numpy())
         for level, (named, trit, grid) in enumerate(zip(told, cut.trits(), cut.grids(), strict=True)):
