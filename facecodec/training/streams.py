@@ -120,7 +120,7 @@ class Cut:
 
     @torch.no_grad()
     def lead(self, tell: Callable[[int], list[tuple[Tensor, Tensor]]]) -> None:
-        """Go from the beginning of planes to the turns gone; ``tell(back)`` gives the tables of earlier ones."""
+        """Go from the beginning of planes to the turns gone; ``tell(back)`` gives the tables on the way."""
         parts = np.clip(self.gone, 0, TURNS) % PARTS
         for back in range(PARTS - 1, 0, -1):
             if (parts >= back).any():

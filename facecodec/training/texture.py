@@ -9,6 +9,7 @@ arXiv 1812.10067): the error, and what the codec's own recogniser makes of the f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def learn_trits(run: Run[Texture], data: Path, cache: Path) -> None:
         cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
         with torch.autocast("cpu", torch.bfloat16):
             around = model.around(predictions)
-            cut.lead(lambda back: cut.told(model, around, back))
+            cut.lead(partial(cut.told, model, around))
             told = cut.told(model, around)
             size, before = (waiting_bits(cut, tables) for tables in (told, cut.first_told(model)))
         run.descend((size / (before + LEAST_BITS)).mean(), clip=1.0)
@@ -160,7 +161,7 @@ def drawn(
     """
     cells = finest(pictures, predictions)
     cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
-    cut.lead(lambda back: cut.first_told(model, back))
+    cut.lead(partial(cut.first_told, model))
     around = model.around(predictions)
     due, named = cut.due(cut.told(model, around))
     cut.refine(share_of(due, named, rng.random(len(pictures))))
@@ -218,7 +219,7 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
             cells = finest(pictures, predictions)
             cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
             around = model.around(predictions)
-            cut.lead(lambda back: cut.told(model, around, back))
+            cut.lead(partial(cut.told, model, around))
             due, told = cut.due(cut.told(model, around))
         true = wavelet.analysed((pictures - predictions).numpy())
         for level, (named, trit, grid) in enumerate(zip(told, cut.trits(), cut.grids(), strict=True)):
