@@ -92,7 +92,7 @@ def open_in(known: Integers, gone: Integers, level: int) -> npt.NDArray[np.bool_
     ``gone`` (..., 1, h, w) is of the same grid.
     """
     plane = gone // PARTS
-    waiting: npt.NDArray[np.bool_] = (known == plane) & (plane >= FIRST[level])
+    waiting: npt.NDArray[np.bool_] = (known == plane) & (plane >= FIRST[level]) & (plane < PLANES)
     return waiting
 
 

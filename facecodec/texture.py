@@ -36,6 +36,8 @@ RESIDUAL_UNITS = 4
 SHORTCUT_TOP = 2047
 TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 16."""
+MOST_BITS = 24
+"""What a trit takes whose frequency is 0."""
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
@@ -132,7 +134,7 @@ def _load(file: weights.Model) -> TextureModel:
     except ValueError as error:
         raise WeightsError(f"{file.name}: tables of trits: {error}") from None
     with np.errstate(divide="ignore"):
-        bits = np.log2(frequencies.sum(1, keepdims=True) / frequencies)
+        bits = np.log2(frequencies.sum(1, keepdims=True) / frequencies).clip(max=MOST_BITS)
 
     def within(key: str, shape: tuple[int, ...], low: int, high: int) -> Integers:
         found = file.integers(key, shape)

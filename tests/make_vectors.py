@@ -17,7 +17,17 @@ import small_weights
 from safetensors.numpy import save
 
 import facecodec
-from facecodec import base_layer, codec, container, enhancement, residual, residual_fit, texture, weights
+from facecodec import (
+    base_layer,
+    codec,
+    container,
+    enhancement,
+    latents,
+    residual,
+    residual_fit,
+    texture,
+    weights,
+)
 from facecodec.container import SectionType
 from facecodec.errors import FscError
 from facecodec.geometry import Geometry
@@ -79,20 +89,20 @@ class Maker:
     def write(self, width, height, payloads):
         return container.write(width, height, self.base.id, payloads)
 
-    def words(self, width, height, payloads, *, last_turn=254, hyper=None, latent=None, order=0):
+    def words(self, width, height, payloads, *, turns=np.inf, cells=None, order=0):
         """Return a stream of refinements, random ones where none are given."""
         prediction = facecodec.decode(self.write(width, height, payloads)).pixels
-        shape = texture.hyper_shape(height, width, self.texture)
-        if hyper is None:
-            hyper = np.clip(np.round(self.rng.normal(0, 1, shape)), -15, 15).astype(int)
-        known = texture.prior(hyper, prediction, self.texture)
-        if latent is None:
-            latent = np.round(self.rng.laplace(0, 3, known.scale.shape)).astype(int)
         faces = base_layer.decode_faces(payloads[FACES], self.base)
         delay = codec.delays(enhancement.Order(order), faces, self.texture, prediction)
-        leaf = self.texture.trees.leaves(latent.ravel(), known.scale.ravel()).reshape(latent.shape)
-        self.texture.trees.climb(known.scale.ravel(), delay.ravel(), leaf.reshape(-1), last_turn)
-        return enhancement.encode(hyper, leaf, known.scale, delay, self.texture)
+        cells = self.cells(*delay.shape) if cells is None else cells
+        return enhancement.encode(cells, delay, prediction, self.texture, turns=turns)
+
+    def cells(self, rows, columns, spread=60):
+        """Return random finest cells, of all levels, of the latents of so many blocks."""
+        unknown = latents.Latents.unknown(rows, columns)
+        samples = 64 * self.rng.laplace(0, spread, unknown.cell.size)
+        levels = enumerate(unknown.levels(samples))
+        return np.concatenate([latents.finest(level / 2**n, n).ravel() for n, level in levels])
 
     def head(self, order=0):
         """Return the first bytes of an enhancement."""
@@ -206,14 +216,14 @@ def valid():
 
     yield (
         "enhancement",
-        "all refinements of a picture of less than 64 pixels a side",
+        "all refinements of a picture of a few blocks",
         make.write(40, 30, small),
     )
     yield "enhancement-64", "a picture that needs no padding", make.write(64, 64, make.enhanced(64, 64))
     yield (
-        "enhancement-65x129",
-        "padding by nearly 64 rows and columns",
-        make.write(65, 129, make.enhanced(65, 129)),
+        "enhancement-65x33",
+        "padding by 15 rows and columns",
+        make.write(65, 33, make.enhanced(65, 33)),
     )
     yield "enhancement-1x1", "the smallest picture", make.write(1, 1, make.enhanced(1, 1))
     yield "enhancement-no-face", "an enhancement of grey", make.write(40, 30, make.enhanced(40, 30, ()))
@@ -224,41 +234,46 @@ def valid():
         "an enhancement of faces of average appearance",
         make.write(40, 30, alone),
     )
-    extremes = {
-        "hyper": make.rng.choice([-15, 15], (2, 1, 1)),
-        "latent": make.rng.choice([-999, 999], (3, 2, 3)),
-    }
+    sizes = [3 ** (8 - level) // 2 for level in range(4)]
+    ends = np.concatenate(
+        [
+            make.rng.choice([-top, top], level.size)
+            for top, level in zip(sizes, latents.Latents.unknown(2, 3).levels(np.empty(4608)), strict=True)
+        ]
+    ).astype(np.int16)
     yield (
         "enhancement-extreme",
-        "hyper-latents and latents at both ends",
-        make.write(40, 30, make.enhanced(40, 30, **extremes)),
+        "latents at both ends",
+        make.write(40, 30, make.enhanced(40, 30, cells=ends)),
     )
-    large = make.enhanced(600, 530, last_turn=3)
+    zeros = np.zeros(4608, np.int16)
+    yield "enhancement-zero", "latents of 0", make.write(40, 30, make.enhanced(40, 30, cells=zeros))
+    large = make.enhanced(600, 530, turns=3.5)
     yield (
         "enhancement-600x530",
         "a picture of several hundred pixels, coarsely refined",
         make.write(600, 530, large),
     )
-    several = [PLACE, Geometry.fit(np.array([[0.3, 0.1, 60.0], [-0.1, 0.3, 20.0]]), 130, 90)]
+    several = [PLACE, Geometry.fit(np.array([[0.3, 0.1, 60.0], [-0.1, 0.3, 20.0]]), 90, 70)]
     for name, places, about in (
         ("face", [PLACE], "a face"),
         ("faces", several, "two faces"),
         ("aligned", [None], "an aligned picture"),
         ("no-face", [], "no face, where nothing is put off"),
     ):
-        for rank in (30, 254):
-            regional = make.enhanced(130, 90, places, order=1, last_turn=rank)
+        for turns in (11, 48):
+            regional = make.enhanced(90, 70, places, order=1, turns=turns)
             yield (
-                f"regions-{name}-{rank}",
-                f"refined by regions up to rank {rank}: {about}",
-                make.write(130, 90, regional),
+                f"regions-{name}-{turns}",
+                f"refined by regions in the first {turns} turns: {about}",
+                make.write(90, 70, regional),
             )
     base_payloads = {FACES: small[FACES], APPEARANCE: small[APPEARANCE]}
-    for rank in (0, 9, 30):
-        words = make.words(40, 30, base_payloads, last_turn=rank)
+    for turns in (1, 2, 3, 9.5, 12, 23):
+        words = make.words(40, 30, base_payloads, turns=turns)
         yield (
-            f"enhancement-rank-{rank}",
-            f"a stream that was encoded up to rank {rank} only",
+            f"enhancement-turns-{turns}",
+            f"a stream of the first {turns} turns only",
             make.write(40, 30, base_payloads | {ENHANCEMENT: make.head() + words}),
         )
     yield (
@@ -311,7 +326,7 @@ def valid():
         "enhancement-id": (places[ENHANCEMENT].offset + 4 + 2, "inside Texture_Id"),
         "enhancement-id-whole": (places[ENHANCEMENT].offset + 4 + 3, "after Texture_Id"),
         "enhancement-order": (places[ENHANCEMENT].offset + 4 + 4, "after Order"),
-        "enhancement-hyper": (places[ENHANCEMENT].offset + 4 + 9 + 4, "inside the hyper-latent"),
+        "enhancement-first": (places[ENHANCEMENT].offset + 4 + 4 + 5, "inside the second Word"),
         "enhancement-word": (places[ENHANCEMENT].offset + 4 + 9 + 31, "inside a Word"),
         "enhancement-last": (places[RESIDUAL].offset - 1, "in front of the last byte of Enhancement"),
         "residual-all": (places[RESIDUAL].offset, "all of Residual"),
@@ -340,16 +355,16 @@ def examples():
     identity[0, :3], appearance[0, :2] = (3, -2, 1), (1, -1)
     payloads = {FACES: make.faces([PLACE], identity), APPEARANCE: make.appearance(1, appearance)}
     yield "example-base", "the first file of the worked example", make.write(40, 30, payloads)
-    latent = np.zeros((3, 2, 3), int)
-    latent[0, 0] = (-1, 2, -200)
-    words = make.words(40, 30, payloads, hyper=np.array([[[1]], [[-2]]]), latent=latent, last_turn=20)
+    cells = np.zeros(4608, np.int16)
+    cells[0], cells[6], cells[-1] = 700, -1100, 40
+    words = make.words(40, 30, payloads, cells=cells, turns=6)
     refined = payloads | {ENHANCEMENT: make.head() + words}
     yield "example", "the second file of the worked example", make.write(40, 30, refined)
 
 
 def invalid():
     make = Maker(2)
-    payloads = make.exact(40, 30, make.enhanced(40, 30), 4)
+    payloads = make.exact(40, 30, make.enhanced(40, 30, turns=9), 4)
     faces, appearance, enhanced, exact = (payloads[t] for t in (FACES, APPEARANCE, ENHANCEMENT, RESIDUAL))
     file = make.write(40, 30, payloads)
     alone = make.write(40, 30, {FACES: faces})
@@ -508,7 +523,8 @@ def invalid():
         lacking,
         written(**refined, enhancement=make.base.id[:3] + enhanced[3:]),
     )
-    for name, change in {"zero": bytes(4) + enhanced[4:], "long": enhanced[4:] + b"\1\2\3\4"}.items():
+    whole = make.enhanced(40, 30)[ENHANCEMENT]
+    for name, change in {"zero": bytes(4) + enhanced[4:], "long": whole[4:] + b"\1\2\3\4"}.items():
         about = {"zero": "a first Word of 0", "long": "a Word too many"}[name]
         body = enhanced[:4] + change
         yield f"enhancement-{name}", f"Refinements: {about}", corrupt, written(**refined, enhancement=body)

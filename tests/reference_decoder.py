@@ -68,7 +68,7 @@ def decode(data, weights):
         tensors, order = read_weights(weights, sections[3][:3]), max(sections[3][3:4], default=0)
         require(order in (0, 1), "UnsupportedError")
         delay = block_delays(tensors["regions"] * order, geometries, width, height)
-        result.picture = enhance(sections[3][4:], result.picture, tensors, delay, order)
+        result.picture = enhance(sections[3][4:], result.picture, tensors, delay)
     if 4 in sections:
         result.picture = add_residual(sections[4], result.picture)
     return result
@@ -355,82 +355,46 @@ def preview(codes, tensors):
 # Enhancement layer
 
 
-def enhance(data, prediction, tensors, delay, order):
-    height, width = prediction.shape[:2]
-    padded = np.pad(prediction, ((0, -height % 64), (0, -width % 64), (0, 0)), "edge").transpose(2, 0, 1)
+GAINS = ((28392, 28392, 37522, 21483), (37522, 37522, 49589), (49589, 49589, 65536), (65536, 65536, 86612))
+
+
+def enhance(data, prediction, tensors, delay):
+    check_texture(tensors)
     stream = Stream(data)
-    z = np.zeros((len(tensors["hyper.frequencies"]), padded.shape[1] // 64, padded.shape[2] // 64), int)
-    for channel, table in enumerate(tensors["hyper.frequencies"]):
-        c = cumulative(table)
-        for i, j in np.ndindex(*z.shape[1:]):
-            if stream.at_end:
-                return prediction
-            z[channel, i, j] = stream.symbol(c) - 15
-
-    def layer(name, *inputs, lo=0, hi=511, stride=1):
-        return convolve(tensors, name, np.concatenate(inputs), lo, hi, stride)
-
-    def shortcut(name, x):
-        return np.clip(x + layer(f"{name}.second", layer(f"{name}.first", x), lo=-2047, hi=2047), 0, 511)
-
-    def context(frame):
-        c8 = layer("context.to_8", space_to_depth(frame.astype(int), 4), stride=2)
-        return c8, layer("context.to_16", c8, stride=2)
-
-    _, c16 = context(padded)
-    x = layer("prior.from_64", z)
-    x = layer("prior.from_32", upsample(x))
-    x = layer("prior.from_16", upsample(x))
-    x = shortcut("prior.refine", layer("prior.mix", x, c16))
-    mean = layer("prior.mean", x, lo=-8191, hi=8191)
-    scale = layer("prior.scale", x, hi=len(tensors["tree.planes"]) - 1)
-    rows, columns = -(-height // 16), -(-width // 16)
-    mean, scale = mean[:, :rows, :columns], scale[:, :rows, :columns]
-    padded = padded[:, : 16 * rows, : 16 * columns]
-    c8, c16 = context(padded)
-
-    def review(node, r):
-        surprise = tensors["tree.surprise"].astype(int)[scale, node.reshape(scale.shape)]
-        gone = np.broadcast_to(np.clip(r - delay, 0, 255), scale.shape[1:])[None]
-        x = layer("review.enter", surprise, 4 * scale, gone)
-        x = shortcut("review.at_16.1", shortcut("review.at_16.0", x))
-        last = len(tensors["tree.planes"]) - 1
-        return np.clip(scale + layer("review.change", x, lo=-last, hi=last), 0, last).ravel()
-
-    late = np.broadcast_to(delay, scale.shape).ravel()
-    node, told = refine(stream, scale.ravel(), late, tensors, review)
-    value = tensors["tree.value"].astype(int)[told, node].reshape(scale.shape)
-
-    if order == 1:
-        planes = tensors["tree.planes"][told].reshape(scale.shape)
-        for depth in range(8):
-            mean = np.where(
-                (node.reshape(scale.shape) == 3**depth - 1) & (planes >= depth + 4), mean // 2, mean
-            )
-    top = tensors["latent.top"].astype(int)[:, None, None]
-    y = np.clip(mean + value, -top, top)
-    ranks = tensors["tree.rank"].astype(int)
-    places = zip(ranks[scale.ravel()], node, late, strict=True)
-    first = min((above[n] + d for above, n, d in places if is_inner(above, n)), default=255)
-    depth = np.clip(int(tensors["finest"][0]) - first + delay, 0, 80)
-    depth = np.broadcast_to(depth, scale.shape[1:])[None]
-    blocks = depth_to_space(layer("synthesis.linear", y, lo=-1023, hi=1023), 16)
-    rough = np.clip(padded + blocks, 0, 255)
-    x = layer("synthesis.enter", y)
-    x = shortcut("synthesis.at_16.1", layer("synthesis.at_16.0", x, c16, depth))
-    x = shortcut("synthesis.at_16.2", x)
-    x = depth_to_space(layer("synthesis.up_8", x), 2)
-    x = shortcut("synthesis.at_8.1", layer("synthesis.at_8.0", x, c8))
-    x = depth_to_space(layer("synthesis.up_4", x), 2)
-    seen = space_to_depth(rough, 4), space_to_depth(padded.astype(int), 4)
-    x = layer("synthesis.at_4.0", x, *seen, upsample(upsample(depth)))
-    x = depth_to_space(layer("synthesis.finish", shortcut("synthesis.at_4.1", x), lo=-511), 4)
-    return np.clip(padded + blocks + x, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+    if stream.at_end:
+        return prediction
+    height, width = prediction.shape[:2]
+    padded = np.pad(prediction.astype(int), ((0, -height % 16), (0, -width % 16), (0, 0)), "edge")
+    padded = padded.transpose(2, 0, 1)
+    cells, known, tables, gone = refine(stream, padded, tensors, delay)
+    levels = zip(range(4), cells, known, tables, strict=True)
+    samples = [settle(tensors, *level, spread(gone, level[0])) for level in levels]
+    fine = inverse_wavelet(samples) + 16 * padded
+    rough = np.clip((fine + 8) >> 4, 0, 255)
+    fine += 4 * lacking(rough, padded, gone, tensors)
+    return np.clip((fine + 8) >> 4, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
-def is_inner(ranks, node):
-    """Tell whether a node of a tree with these ranks is refined further."""
-    return node < len(ranks) and ranks[node] < 255
+def check_texture(tensors):
+    """Refuse numbers that are out of range."""
+    for name, low, high in (
+        ("thresholds", 0, 51),
+        ("first.zero", 0, 50),
+        ("first.lean", 0, 8),
+        ("magnitude", 0, 255),
+        ("settle.waiting", -96, 96),
+        ("settle.rest", -32, 32),
+        ("regions", 0, 24),
+        ("asked", 0, 24),
+    ):
+        require(low <= tensors[name].min() and tensors[name].max() <= high, "WeightsError")
+    require(tensors["thresholds"][2] == 51, "WeightsError")
+    require(len(tensors["trit.frequencies"]) == 867, "WeightsError")
+
+
+def spread(blocks, level):
+    """Return a map of blocks on the grid of a level."""
+    return blocks.repeat(2**level, 0).repeat(2**level, 1)
 
 
 def block_delays(regions, geometries, width, height):
@@ -444,27 +408,127 @@ def block_delays(regions, geometries, width, height):
     return result
 
 
-def refine(stream, scale, delay, tensors, review):
-    """Return the node that each latent, by channel, row and column, reaches, and the scale told last."""
-    tables, node, told = {}, np.zeros(len(scale), int), scale
-    leaves = np.full((len(tensors["tree.rank"]), 3280 - 1093), 255)
-    ranks = np.concatenate([tensors["tree.rank"], leaves], 1)
-    for r in range(255):
-        if stream.at_end:
-            return node, told
-        if r in tensors["review.turns"]:
-            told = review(node, r)
-        due = (ranks[scale, node] < 255) & (ranks[scale, node] + delay == r)
-        for latent in sorted(np.flatnonzero(due), key=lambda i: (told[i], node[i])):
+def refine(stream, padded, tensors, delay):
+    """Return cell, known and table of all latents, a map a level, and the turns that blocks had seen."""
+    rows, columns = delay.shape
+    shapes = [(12 if level == 0 else 9, rows << level, columns << level) for level in range(4)]
+    cells = [np.zeros(shape, int) for shape in shapes]
+    known = [np.full(shape, level) for level, shape in enumerate(shapes)]
+    coders = {}
+    a8 = layer(tensors, "around.to_8", space_to_depth(padded, 4), stride=2)
+    a16 = layer(tensors, "around.to_16", a8, stride=2)
+    for turn in range(24 + int(delay.max())):
+        gone = np.clip(turn - delay, -1, 24)
+        tables = [first_tables(tensors, level, cells[level], spread(gone, level)) for level in range(4)]
+        if turn >= tensors["asked"][0]:
+            views = [view(tensors, level, cells[level], known[level], gone) for level in range(4)]
+            changes = network(tensors, views, a8, a16)
+            tables = [pair + np.split(change, 2) for pair, change in zip(tables, changes, strict=True)]
+        tables = [17 * np.clip(zero, 0, 50) + np.clip(lean + 8, 0, 16) for zero, lean in tables]
+        due = []
+        for level, table in enumerate(tables):
+            grid = spread(gone, level)
+            waits = (known[level] == grid // 3) & (known[level] < 8)
+            now = waits & (table < 17 * tensors["thresholds"].astype(int)[grid % 3])
+            due += [(table[at], level, at) for at in map(tuple, np.argwhere(now))]
+        for table, level, at in sorted(due):
+            if table not in coders:
+                coders[table] = cumulative(tensors["trit.frequencies"][table])
+            cells[level][at] = 3 * cells[level][at] + stream.symbol(coders[table]) - 1
+            known[level][at] += 1
             if stream.at_end:
-                return node, told
-            place = told[latent], node[latent]
-            if place not in tables:
-                inner = ranks[place] < 255
-                tables[place] = cumulative(tensors["tree.frequencies"][place] if inner else [4094, 1, 1])
-            node[latent] = 3 * node[latent] + 1 + stream.symbol(tables[place])
-    require(stream.at_end)
-    return node, told
+                return cells, known, tables, gone
+    raise Refused("CorruptError")
+
+
+def first_tables(tensors, level, cell, gone):
+    """Return zero and lean of a level as planes and bands tell them."""
+    plane, kind = np.clip(gone, 0, 23) // 3, np.minimum(abs(cell), 2)
+    band = (0, 12, 21, 30)[level] + np.arange(len(cell))[:, None, None]
+    zero, lean = (tensors[f"first.{name}"].astype(int)[plane, kind, band] for name in ("zero", "lean"))
+    return np.array([zero, -np.sign(cell) * lean])
+
+
+def view(tensors, level, cell, known, gone):
+    """Return what networks see of a level."""
+    gone = spread(gone, level)
+    refined = (level <= gone // 3) & (gone // 3 < known)
+    value = np.where(refined, cell, 3 * cell)
+    large = tensors["magnitude"].astype(int)[np.where(refined, 0, 1), np.minimum(abs(value), 63)]
+    return np.concatenate([8 * (np.clip(value, -9, 9) + 9), large, 2 * np.clip(gone, 0, 23)[None]])
+
+
+def layer(tensors, name, *inputs, lo=0, hi=255, stride=1):
+    return convolve(tensors, name, np.concatenate(inputs), lo, hi, stride)
+
+
+def shortcut(tensors, name, x):
+    inner = layer(tensors, f"{name}.first", x)
+    return np.clip(x + layer(tensors, f"{name}.second", inner, lo=-2047, hi=2047), 0, 255)
+
+
+def network(tensors, views, a8, a16):
+    """Return how tables of each level change."""
+    e2 = layer(tensors, "trits.enter.2", views[3])
+    e4 = layer(tensors, "trits.enter.4", views[2], layer(tensors, "trits.down.2", e2, stride=2))
+    e8 = layer(tensors, "trits.enter.8", views[1], layer(tensors, "trits.down.4", e4, stride=2), a8)
+    e16 = layer(tensors, "trits.enter.16", views[0], layer(tensors, "trits.down.8", e8, stride=2), a16)
+    x16 = shortcut(tensors, "trits.at_16.1", shortcut(tensors, "trits.at_16.0", e16))
+    x8 = layer(tensors, "trits.merge.8", e8, upsample(layer(tensors, "trits.up.8", x16)))
+    x8 = shortcut(tensors, "trits.at_8", x8)
+    x4 = layer(tensors, "trits.merge.4", e4, upsample(layer(tensors, "trits.up.4", x8)))
+    x2 = layer(tensors, "trits.merge.2", e2, upsample(layer(tensors, "trits.up.2", x4)))
+    grids = {16: x16, 8: x8, 4: x4, 2: x2}
+    return [layer(tensors, f"trits.tell.{grid}", x, lo=-51, hi=51) for grid, x in grids.items()]
+
+
+def settle(tensors, level, cell, known, table, gone):
+    """Return the samples that latents of a level most likely have."""
+    waits = (known == gone // 3) & (known < 8)
+    waiting = tensors["settle.waiting"].astype(int)[np.minimum(abs(cell), 2), table]
+    rest = np.sign(cell) * tensors["settle.rest"].astype(int)[np.minimum(abs(cell), 3)]
+    return np.where(
+        waits, 3 ** np.maximum(7 - known, 0) * (192 * cell + waiting), 3 ** (8 - known) * (64 * cell + rest)
+    )
+
+
+def inverse_wavelet(samples):
+    """Return red, green and blue of samples of four levels, both in 1/16 grey level."""
+    bands = []
+    for x, gains in zip(samples, GAINS, strict=True):
+        bands.append([(x[3 * b : 3 * b + 3] * gain + 32768) >> 16 for b, gain in enumerate(gains)])
+    m = bands[0][3]
+    for across, down, both, *_ in bands:
+        left, right = merge(m, across), merge(down, both)
+        m = merge(left.transpose(0, 2, 1), right.transpose(0, 2, 1)).transpose(0, 2, 1)
+    red = 37837 * m[0] + 46341 * m[1] + 26755 * m[2]
+    green = 37837 * m[0] - 53510 * m[2]
+    blue = 37837 * m[0] - 46341 * m[1] + 26755 * m[2]
+    return (np.array([red, green, blue]) + 32768) >> 16
+
+
+def merge(e, o):
+    """Merge two halves (C, n, m) into (C, 2 n, m)."""
+    n = e.shape[1]
+    before, after = np.maximum(np.arange(n) - 1, 0), np.minimum(np.arange(n) + 1, n - 1)
+    e = e - ((29066 * (o[:, before] + o) + 32768) >> 16)
+    o = o - ((57862 * (e + e[:, after]) + 32768) >> 16)
+    e = e - ((-3472 * (o[:, before] + o) + 32768) >> 16)
+    o = o - ((-103949 * (e + e[:, after]) + 32768) >> 16)
+    return np.stack([e, o], 2).reshape(len(e), 2 * n, -1)
+
+
+def lacking(rough, padded, gone, tensors):
+    """Return what a rough picture lacks, in 1/4 grey level."""
+    passed = spread(2 * np.clip(gone, 0, 24), 2)[None]
+    y4 = layer(tensors, "filter.enter", space_to_depth(rough, 4), space_to_depth(padded, 4), passed)
+    y8 = layer(tensors, "filter.to_8", y4, stride=2)
+    x = shortcut(tensors, "filter.at_16", layer(tensors, "filter.to_16", y8, stride=2))
+    x = layer(tensors, "filter.merge_8", y8, upsample(layer(tensors, "filter.up_8", x)))
+    x = shortcut(tensors, "filter.at_8", x)
+    x = layer(tensors, "filter.merge_4", y4, upsample(layer(tensors, "filter.up_4", x)))
+    x = shortcut(tensors, "filter.at_4", x)
+    return depth_to_space(layer(tensors, "filter.finish", x, lo=-511, hi=511), 4)
 
 
 # Exact residual

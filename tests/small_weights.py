@@ -8,8 +8,12 @@ import numpy as np
 
 ACTIVE = (150, 150)
 """Mean and spread that random layers aim at, so that both ends of 0 .. 511 are clipped now and then."""
+BYTE = (80, 90)
+"""The same for layers whose outputs are 0 .. 255."""
+TELL = (0, 12)
+"""The same for changes of tables: most of them are small."""
 WEIGHT = 40
-INNER, NODES = 1093, 3280
+TABLES = 867
 
 
 def base(rng):
@@ -30,55 +34,66 @@ def base(rng):
 
 def texture(rng):
     """Return the tensors of a small texture model."""
-    a, b, c, d, e, f, g, h, i, j, k, m, z = 5, 6, 4, 7, 5, 6, 8, 7, 4, 6, 4, 3, 2
-    planes = np.array([1, 2, 4, 7], np.uint8)
+    a, b = 3, 4
     shapes = {
-        "context.to_8": (a, 48, 3, 130, ACTIVE),
-        "context.to_16": (b, a, 3, 200, ACTIVE),
-        "prior.from_64": (c, z, 1, 2, ACTIVE),
-        "prior.from_32": (d, c, 3, 200, ACTIVE),
-        "prior.from_16": (e, d, 3, 200, ACTIVE),
-        "prior.mix": (f, e + b, 3, 200, ACTIVE),
-        "prior.refine.first": (f, f, 3, 200, ACTIVE),
-        "prior.refine.second": (f, f, 3, 200, (0, 200)),
-        "prior.mean": (m, f, 1, 200, (0, 300)),
-        "prior.scale": (m, f, 1, 200, (1.5, 1.2)),
-        "review.enter": (4, 2 * m + 1, 1, 150, ACTIVE),
-        "review.at_16.0.first": (4, 4, 3, 200, ACTIVE),
-        "review.at_16.0.second": (4, 4, 3, 200, (0, 200)),
-        "review.at_16.1.first": (4, 4, 3, 200, ACTIVE),
-        "review.at_16.1.second": (4, 4, 3, 200, (0, 200)),
-        "review.change": (m, 4, 1, 200, (0, 1.2)),
-        "synthesis.linear": (3 * 16 * 16, m, 1, 400, (0, 40)),
-        "synthesis.enter": (g, m, 1, 400, ACTIVE),
-        "synthesis.at_16.0": (h, g + b + 1, 3, 200, ACTIVE),
-        "synthesis.at_16.1.first": (h, h, 3, 200, ACTIVE),
-        "synthesis.at_16.1.second": (h, h, 3, 200, (0, 200)),
-        "synthesis.at_16.2.first": (h, h, 3, 200, ACTIVE),
-        "synthesis.at_16.2.second": (h, h, 3, 200, (0, 200)),
-        "synthesis.up_8": (4 * i, h, 1, 200, ACTIVE),
-        "synthesis.at_8.0": (j, i + a, 3, 200, ACTIVE),
-        "synthesis.at_8.1.first": (j, j, 3, 200, ACTIVE),
-        "synthesis.at_8.1.second": (j, j, 3, 200, (0, 200)),
-        "synthesis.up_4": (4 * 3, j, 1, 200, ACTIVE),
-        "synthesis.at_4.0": (k, 3 + 97, 3, 200, ACTIVE),
-        "synthesis.at_4.1.first": (k, k, 5, 200, ACTIVE),
-        "synthesis.at_4.1.second": (k, k, 3, 200, (0, 200)),
-        "synthesis.finish": (48, k, 3, 200, (0, 40)),
+        "around.to_8": (a, 48, 3, 130, BYTE),
+        "around.to_16": (b, a, 3, 100, BYTE),
+        "trits.enter.2": (4, 19, 3, 60, BYTE),
+        "trits.down.2": (3, 4, 3, 100, BYTE),
+        "trits.enter.4": (5, 19 + 3, 3, 60, BYTE),
+        "trits.down.4": (4, 5, 3, 100, BYTE),
+        "trits.enter.8": (6, 19 + 4 + a, 3, 60, BYTE),
+        "trits.down.8": (5, 6, 3, 100, BYTE),
+        "trits.enter.16": (7, 25 + 5 + b, 3, 60, BYTE),
+        **residual("trits.at_16.0", 7),
+        **residual("trits.at_16.1", 7),
+        "trits.tell.16": (24, 7, 1, 100, TELL),
+        "trits.up.8": (4, 7, 1, 100, BYTE),
+        "trits.merge.8": (5, 6 + 4, 3, 100, BYTE),
+        **residual("trits.at_8", 5),
+        "trits.tell.8": (18, 5, 1, 100, TELL),
+        "trits.up.4": (3, 5, 1, 100, BYTE),
+        "trits.merge.4": (4, 5 + 3, 3, 100, BYTE),
+        "trits.tell.4": (18, 4, 1, 100, TELL),
+        "trits.up.2": (2, 4, 1, 100, BYTE),
+        "trits.merge.2": (3, 4 + 2, 5, 100, BYTE),
+        "trits.tell.2": (18, 3, 1, 100, TELL),
+        "filter.enter": (4, 97, 3, 130, BYTE),
+        "filter.to_8": (5, 4, 3, 100, BYTE),
+        "filter.to_16": (6, 5, 3, 100, BYTE),
+        **residual("filter.at_16", 6),
+        "filter.up_8": (4, 6, 1, 100, BYTE),
+        "filter.merge_8": (7, 5 + 4, 3, 100, BYTE),
+        **residual("filter.at_8", 7),
+        "filter.up_4": (3, 7, 1, 100, BYTE),
+        "filter.merge_4": (5, 4 + 3, 3, 100, BYTE),
+        **residual("filter.at_4", 5),
+        "filter.finish": (48, 5, 5, 100, (0, 150)),
     }
     tensors = {}
     for name, (outputs, inputs, kernel, size, aim) in shapes.items():
         tensors |= layer(rng, name, outputs, inputs, kernel, size, aim)
-    tensors["latent.top"] = np.array([8191, 3000, 500], np.uint16)
-    tensors["hyper.frequencies"] = np.array([row(31, 15, spread, 14) for spread in (0.4, 2.0)])
-    tensors |= trees(rng, planes)
-    tensors["tree.rank"][0, 0] = 254 - 60
-    tensors["regions"] = rng.integers(0, 61, (18, 18)).astype(np.uint8)
-    tensors["regions"][0, 0] = 60
-    tensors["finest"] = np.array([60], np.uint8)
-    tensors["tree.surprise"] = rng.integers(0, 193, (len(planes), 3280)).astype(np.uint8)
-    tensors["review.turns"] = np.array([12, 60, 200], np.uint8)
+    spread = rng.uniform(0.15, 3, TABLES)
+    centre, precision = rng.integers(3, size=TABLES), rng.integers(12, 17, TABLES)
+    rows = [row(3, *named) for named in zip(centre, spread, precision, strict=True)]
+    tensors["trit.frequencies"] = np.array(rows, np.uint16)
+    tensors["thresholds"] = np.array([15, 30, 51], np.uint8)
+    tensors["first.zero"] = rng.integers(0, 51, (8, 3, 39)).astype(np.uint8)
+    tensors["first.lean"] = rng.integers(0, 9, (8, 3, 39)).astype(np.uint8)
+    tensors["magnitude"] = rng.integers(0, 256, (2, 64)).astype(np.uint8)
+    tensors["settle.waiting"] = rng.integers(-96, 97, (3, TABLES)).astype(np.int8)
+    tensors["settle.rest"] = np.array([-7, 32, -32, 10], np.int8)
+    tensors["regions"] = rng.integers(0, 25, (18, 18)).astype(np.uint8)
+    tensors["asked"] = np.array([2], np.uint8)
     return tensors
+
+
+def residual(name, width):
+    """Return the shapes of both layers around a shortcut."""
+    return {
+        f"{name}.first": (width, width, 3, 100, BYTE),
+        f"{name}.second": (width, width, 3, 100, (0, 100)),
+    }
 
 
 def rows(symbols, spreads):
@@ -107,23 +122,3 @@ def layer(rng, name, outputs, inputs, kernel, size, aim, kept=True):
     shift = np.round(np.log2(np.maximum(reach, spread) / spread)).astype(np.uint8)
     bias = np.round((mean + rng.normal(0, spread / 4, outputs)) * 2.0**shift).astype(np.int32)
     return {f"{name}.weight": weight, f"{name}.bias": bias, f"{name}.shift": shift}
-
-
-def trees(rng, planes):
-    """Return trees of these depths; ranks and values reach both ends of their ranges."""
-    frequencies = np.zeros((len(planes), INNER, 3), np.uint16)
-    value = np.zeros((len(planes), NODES), np.int16)
-    rank = np.full((len(planes), INNER), 255, np.uint8)
-    for tree, depth in enumerate(planes.tolist()):
-        for plane in range(depth + 1):
-            first, count, step = (3**plane - 1) // 2, 3**plane, 3 ** (depth - plane)
-            centres = 8 * step * (np.arange(count) - (count - 1) // 2)
-            value[tree, first : first + count] = centres + rng.integers(-3, 4, count)
-            for node in range(first, first + count if plane < depth else first):
-                frequencies[tree, node] = row(3, rng.integers(3), rng.uniform(0.1, 3), rng.integers(12, 17))
-                above = int(rank[tree, (node - 1) // 3]) if node else -1
-                rank[tree, node] = above + rng.integers(1, 12)
-    value[-1, [first, first + count - 1]] = -32_767, 32_767
-    rank[0, 0] = 254
-    rank[1, 0] = 0
-    return {"tree.planes": planes, "tree.frequencies": frequencies, "tree.value": value, "tree.rank": rank}

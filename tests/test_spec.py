@@ -23,12 +23,15 @@ from facecodec import (
     entropy,
     exact,
     geometry,
+    latents,
     rans,
     residual,
     texture,
+    wavelet,
     weights,
 )
 from facecodec.container import SectionType
+from facecodec.errors import WeightsError
 
 ROOT = Path(__file__).parents[1]
 SPEC = (ROOT / "bitstream_spec.md").read_text(encoding="utf-8")
@@ -75,6 +78,9 @@ def number(text):
     return int(text.replace(",", ""))
 
 
+TERM = r"([+-]?) ?(\d+) \* m\[(\d)\]"
+
+
 def name(text):
     return text.strip("`")
 
@@ -96,21 +102,19 @@ LIMITS = {
     "identity codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "appearance codes": (-base_layer.APPEARANCE_TOP, base_layer.APPEARANCE_TOP),
     "what `finish` adds to a preview": (-255, 255),
-    "activations of all networks": (0, exact.ACTIVATION_TOP),
-    "hyper-latents": (-entropy.CODE_TOP, entropy.CODE_TOP),
-    "latents and their means, in 1/8 step": (-texture.LATENT_TOP, texture.LATENT_TOP),
-    "shortcuts of prior, reviews and synthesis": (-texture.SHORTCUT_TOP, texture.SHORTCUT_TOP),
-    "what `synthesis.linear` adds to a prediction": (-texture.LINEAR_TOP, texture.LINEAR_TOP),
-    "what `synthesis.finish` adds to that": (-texture.RESIDUAL_TOP, texture.RESIDUAL_TOP),
-    "trees": (1, entropy.MAX_SCALES),
-    "planes of a tree": (1, entropy.DEPTH),
-    "rank of an inner node": (0, entropy.LEAF - 1),
-    "delay of a block": (0, entropy.LEAF - 1),
-    "`finest`": (0, entropy.LEAF - 1),
-    "turn of a review": (1, entropy.LEAF - 1),
-    "surprise of a node, in 1/32": (0, texture.SURPRISE_TOP),
-    "depth of a block": (0, texture.DEPTH_TOP),
-    "value of a node, in 1/8 step": (-entropy.MAX_VALUE, entropy.MAX_VALUE),
+    "activations of the networks of previews": (0, exact.ACTIVATION_TOP),
+    "activations of the networks of textures": (0, exact.BYTE_TOP),
+    "planes of a latent": (0, latents.PLANES),
+    "cell of a latent": (-(3**latents.PLANES // 2), 3**latents.PLANES // 2),
+    "delay of a block": (0, latents.TURNS),
+    "turns": (latents.TURNS, 2 * latents.TURNS),
+    "Table of a trit": (0, latents.TABLES - 1),
+    "what networks add to `zero` and `lean`": (-latents.ZEROS, latents.ZEROS),
+    "shortcuts of `trits` and `filter`": (-texture.SHORTCUT_TOP, texture.SHORTCUT_TOP),
+    "what `filter.finish` adds to a picture, in 1/4 grey level": (
+        -texture.RESIDUAL_TOP,
+        texture.RESIDUAL_TOP,
+    ),
     "weight of a pixel in a prediction, in 1/64": (np.iinfo(np.int8).min, np.iinfo(np.int8).max),
     "index of a Table of failures": (0, residual.TABLES - 1),
 }
@@ -293,10 +297,9 @@ def test_layers_have_the_stated_strides_and_ranges():
     generator = base.generator
     layers = {key: getattr(generator, key) for key in ("linear", "start", "finish")}
     layers |= {f"layers.{index}": layer for index, layer in enumerate(generator.layers)}
-    last = len(model.trees.planes) - 1
     stated = {}
     for row in layer_rows("Base layer") + layer_rows("Enhancement layer"):
-        low, high = row["Range"].replace("1 - P", str(-last)).replace("P - 1", str(last)).split(" .. ")
+        low, high = row["Range"].split(" .. ")
         stated[name(row["Layer"])] = int(row["Stride"]), int(low), int(high)
     made = {key: (layer.stride, layer.lo, layer.hi) for key, layer in (layers | model.layers).items()}
     assert made == stated
@@ -320,21 +323,53 @@ def test_the_range_proof_has_the_stated_bounds(title, module, monkeypatch):
         assert loaded.generator
     stated = r"`([a-z0-9_.]+)`(?:[^`]*?)(?:bound|up\s+to) (\d+(?: and \d+)*)"
     special = dict(re.findall(stated, chapter(title)))
-    by_channel = re.findall(r"`([a-z0-9_.]+)`\s+up\s+to\s+`latent.top`", chapter(title))
+    ((_, usual),) = re.findall(
+        r"(all that follow it have|every layer has) inputs up to (\d+)", chapter(title)
+    )
     expected = {}
     for layer in (name(row["Layer"]) for row in layer_rows(title)):
-        if layer in by_channel:
-            expected[layer] = file.tensors["latent.top"].tolist()
-            continue
-        parts = [int(part) for part in special.get(layer, "511").split(" and ")]
+        parts = [int(part) for part in special.get(layer, usual).split(" and ")]
         expected[layer] = np.repeat(parts, len(bounds[layer]) // len(parts)).tolist()
-        if layer == "synthesis.at_4.0":
-            expected[layer][-97:] = [int(special["p"])] * 96 + [int(special["d"])]
-        if layer == "review.enter":
-            trees, latents = len(loaded.trees.planes), len(loaded.top)
-            parts = [int(special[layer]), 4 * trees - 4, 255]
-            expected[layer] = np.repeat(parts, [latents, latents, 1]).tolist()
     assert bounds == expected
+
+
+def test_tensors_of_the_enhancement_have_the_stated_bounds(tmp_path, monkeypatch):
+    whole = load_file(SMALL / f"{TEXTURE}.safetensors")
+    for row in table("Enhancement layer", column="Tensor"):
+        if not row["From"]:
+            continue
+        key, low, high = name(row["Tensor"]), int(row["From"]), int(row["To"])
+        for end, refused in ((low, False), (high, False), (low - 1, True), (high + 1, True)):
+            changed = whole[key].astype(np.int32)
+            changed.flat[0] = end
+            model = weights.Model("texture-v9", bytes(4), whole | {key: changed})
+            if refused:
+                with pytest.raises(WeightsError, match=key):
+                    texture._load.__wrapped__(model)
+            else:
+                assert texture._load.__wrapped__(model).name == "texture-v9"
+
+
+def test_the_last_threshold_leaves_nothing_out():
+    whole = load_file(SMALL / f"{TEXTURE}.safetensors")
+    low = whole | {"thresholds": np.array([51, 51, 50], np.uint8)}
+    with pytest.raises(WeightsError, match="leaves trits out"):
+        texture._load.__wrapped__(weights.Model("texture-v9", bytes(4), low))
+
+
+def test_the_numbers_of_the_wavelet():
+    rows = table("Enhancement layer", "Wavelet", column="Level")
+    assert [number(row["Level"]) for row in rows] == [*range(wavelet.LEVELS)]
+    for row, gains, bands in zip(rows, wavelet.GAINS, wavelet.BANDS, strict=True):
+        first, third, mean = (numbers(row[head]) for head in list(row)[1:])
+        assert gains.ravel().tolist() == np.repeat([*first, *first, *third, *mean], 3).tolist()
+        assert gains.size == bands
+    text = chapter("Enhancement layer", "Wavelet")
+    steps = [int(factor) for factor in re.findall(r"- \(\((-?\d+) \*", text)]
+    assert steps == [wavelet.UPDATE_2, wavelet.PREDICT_2, wavelet.UPDATE_1, wavelet.PREDICT_1]
+    for colour, line in enumerate(re.findall(r"^    (?:red|green|blue) .*$", text, re.MULTILINE)):
+        found = {int(place): int(sign + size) for sign, size, place in re.findall(TERM, line)}
+        assert [found.get(place, 0) for place in range(3)] == wavelet.COLOURS[:, colour].tolist()
 
 
 # Worked example
@@ -357,26 +392,24 @@ def pixel(picture, text):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """Steps of the reference decoder by name, as it takes them."""
+    """What the functions of the reference decoder returned last: by their names, or those of layers."""
     taken = {}
-    convolve, refine, preview = (getattr(reference_decoder, key) for key in ("convolve", "refine", "preview"))
 
-    def spied_convolve(tensors, layer, x, *arguments):
-        taken[f"into {layer}"] = x
-        taken[layer] = convolve(tensors, layer, x, *arguments)
-        return taken[layer]
+    def spied(function, named):
+        made = getattr(reference_decoder, function)
 
-    def spied_refine(*arguments):
-        taken["node"], taken["told"] = refine(*arguments)
-        return taken["node"], taken["told"]
+        def spy(*arguments):
+            key = named(*arguments)
+            taken[f"into {key}"] = arguments
+            taken[key] = made(*arguments)
+            return taken[key]
 
-    def spied_preview(codes, tensors):
-        taken["codes"], taken["preview"] = codes, preview(codes, tensors)
-        return taken["preview"]
+        monkeypatch.setattr(reference_decoder, function, spy)
 
-    monkeypatch.setattr(reference_decoder, "convolve", spied_convolve)
-    monkeypatch.setattr(reference_decoder, "refine", spied_refine)
-    monkeypatch.setattr(reference_decoder, "preview", spied_preview)
+    spied("convolve", lambda tensors, layer, *_: layer)
+    spied("settle", lambda tensors, level, *_: f"samples of level {level}")
+    for function in ("preview", "refine", "inverse_wavelet", "lacking"):
+        spied(function, lambda *_, function=function: function)
     return taken
 
 
@@ -384,7 +417,8 @@ def test_the_worked_example_of_a_base_layer(steps):
     data, expected = example("A base layer")
     assert data == (FOLDER / "valid" / "example-base.fsc").read_bytes()
     decoded, features = reference_decoder.decode(data, SMALL), facecodec.features(data)
-    identity, appearance = steps["codes"][:256].tolist(), steps["codes"][256:].tolist()
+    codes = steps["into preview"][0]
+    identity, appearance = codes[:256].tolist(), codes[256:].tolist()
     picture = facecodec.decode(data).pixels
     found = {
         "identity codes 0 .. 2, all others 0": identity[:3],
@@ -407,17 +441,20 @@ def test_the_worked_example_of_an_enhancement(steps):
     data, expected = example("An enhancement")
     assert data == (FOLDER / "valid" / "example.fsc").read_bytes()
     decoded, picture = reference_decoder.decode(data, SMALL), facecodec.decode(data).pixels
+    cells, known, tables, gone = steps["refine"]
+    assert np.unique(gone).tolist() == [int(turn) for turn in re.findall(r"stopped after turn (\d+)", SPEC)]
+    assert [set(level.ravel().tolist()) for level in known] == [{2}, {2}, {2}, {3}]
     found = {
-        "hyper-latent": steps["into prior.from_64"].ravel().tolist(),
-        "`c16`, channel 0, row 0": steps["context.to_16"][0, 0].tolist(),
-        "mean, channel 0, row 0": steps["prior.mean"][0, 0, :3].tolist(),
-        "scale, channel 0, row 0": steps["prior.scale"][0, 0, :3].tolist(),
-        "node, channel 0, row 0": steps["node"][:3].tolist(),
-        "told, channel 0, row 0": steps["told"][:3].tolist(),
-        "`y`, channel 0, row 0": steps["into synthesis.enter"][0, 0].tolist(),
-        "depth, row 0": steps["into synthesis.at_16.0"][-1, 0].tolist(),
-        "`synthesis.linear`, channels 0 .. 3, row 0, column 0": steps["synthesis.linear"][:4, 0, 0].tolist(),
+        "cell, level 0, channels 0 .. 1, row 0, column 0": cells[0][:2, 0, 0],
+        "`a16`, channel 3, row 0": steps["around.to_16"][3, 0],
+        "`v0`, channels 0 .. 1, row 0, column 0": steps["into trits.enter.16"][2][:2, 0, 0],
+        "`trits.tell.16`, channels 0 and 12, row 0, column 0": steps["trits.tell.16"][[0, 12], 0, 0],
+        "table, level 0, channel 0, row 0": tables[0][0, 0],
+        "sample, level 0, channels 0 .. 1, row 0, column 0": steps["samples of level 0"][:2, 0, 0],
+        "what *Wavelet* makes of the samples, row 0, column 0": steps["inverse_wavelet"][:, 0, 0],
+        "`lacking`, row 0, column 0": steps["lacking"][:, 0, 0],
     }
+    found = {key: values.tolist() for key, values in found.items()}
     found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}
     assert found == expected
     assert (decoded.picture == picture).all()
@@ -437,14 +474,19 @@ def test_the_examples_refer_to_the_bytes_they_name():
                 assert path.stem == row["Value"]
 
 
-def test_what_the_example_says_of_its_first_words():
+def test_what_the_example_says_of_its_first_words(monkeypatch):
     data, _ = example("An enhancement")
-    words = data[container.parse(data).sections[2].offset + 4 + enhancement.HEAD_BYTES :]
+    start = container.parse(data).sections[2].offset + 4 + enhancement.HEAD_BYTES
+    stated = [int(found) for found in re.findall(r"the first two make (\d+) of them", SPEC)]
+    read = []
+    symbol = reference_decoder.Stream.symbol
+    monkeypatch.setattr(reference_decoder.Stream, "symbol", lambda s, c: read.append(c) or symbol(s, c))
     certain = []
     for count in (1, 2):
-        decoder = rans.EmbeddedDecoder(words[: 4 * count])
-        certain.append([decoder.take(1, table).size for table in texture.load(TEXTURE).hyper])
-    assert certain == [[0, 0], [1, 1]]
+        read.clear()
+        reference_decoder.decode(data[: start + 4 * count], SMALL)
+        certain.append(sum(len(c) == 4 for c in read))
+    assert certain == [0, *stated]
 
 
 def test_the_members_of_a_vector():

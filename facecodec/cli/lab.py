@@ -17,7 +17,7 @@ NETWORKS = {
     "detector": "the detector of faces and landmarks",
     "embedding": "the trunk and its embedding, by distillation from the teacher",
     "preview": "the appearance code and the generator of the preview",
-    "texture": "the transforms and the prior of the enhancement layer",
+    "texture": "what tells the trits of the enhancement layer, and its filter",
 }
 TAUGHT = ("embedding", "preview")
 FROZEN = ("detector", "embedding", "preview", "texture")

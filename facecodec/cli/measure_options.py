@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PEERS = ("jpeg", "jpeg2000", "webp", "avif", "jpegxl")
-KINDS = ("detector", "trunk", "base", "analysis", "texture")
+KINDS = ("detector", "trunk", "base", "texture")
 MEMORY = "Each takes at most 500 MB, and 250 bytes for each pixel of the largest picture."
 
 
