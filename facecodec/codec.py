@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,15 +66,17 @@ VERDICT_RATE = 1e-3
 """The false match rate at which ``compare`` decides."""
 
 
-def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> Picture:
+def decode(data: bytes, *, layers: str = "full", convolve: Conv2d | None = None) -> Picture:
     """Decode a file, or as much of it as there is.
 
-    ``layers`` "base" stops at the preview, "full" goes on.  ``convolve`` runs the integer layers: in numpy,
-    or ``networks.exact_torch.conv2d`` with the same result.  What is cut or damaged after the faces is left
-    out, and named in the notes.  Raises StreamError, and WeightsError for an unknown model.
+    ``layers`` "base" stops at the preview, "full" goes on.  ``convolve`` runs the integer layers:
+    ``exact.conv2d`` in numpy, or ``networks.exact_torch.conv2d``, which is faster, and the default where
+    torch is loaded anyway; the result is the same.  What is cut or damaged after the faces is left out, and
+    named in the notes.  Raises StreamError, and WeightsError for an unknown model.
     """
     if layers not in ("base", "full"):
         raise ValueError(f"layers are base or full, not {layers!r}")
+    convolve = convolve or fastest()
     file = _parsed(data)
     sections = _usable(file)
     enhanced = sections.get(SectionType.ENHANCEMENT) if layers == "full" else None
@@ -89,6 +92,15 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d = conv2d) -> P
     if layers == "full" and (exact := sections.get(SectionType.RESIDUAL)):
         pixels = residual.decode(exact.payload, pixels)
     return Picture(pixels, _features(file, faces, model), container.findings(file))
+
+
+def fastest() -> Conv2d:
+    """Return what convolves the fastest without loading torch for it."""
+    if "torch" not in sys.modules:
+        return conv2d
+    from .networks import exact_torch
+
+    return exact_torch.conv2d
 
 
 def features(data: bytes) -> Features:

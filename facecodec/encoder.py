@@ -33,6 +33,8 @@ TILE = 1024
 """Pixels a side that the wavelet sees at once, without what it reaches."""
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
+LEAST_TURNS = 6
+"""The turns of quality 0; they tell next to nothing."""
 LOSSLESS_QUALITY = 50
 """The quality at which a lossless file leaves the rest to its exact residual, which is better at it."""
 
@@ -49,15 +51,17 @@ class _Detail:
 
     def words(self, **limits: Any) -> bytes:
         """Return the stream of all refinements, or of those within the limits of ``enhancement.encode``."""
-        return enhancement.encode(self.cells, self.delay, self.prediction, self.model, **limits)
+        return enhancement.encode(
+            self.cells, self.delay, self.prediction, self.model, codec.fastest(), **limits
+        )
 
     def turns(self, quality: int) -> float:
         """Return how many turns a quality, 0..100, takes."""
-        return quality / 100 * (latents.TURNS + int(self.delay.max()))
+        return LEAST_TURNS + quality / 100 * (latents.TURNS + int(self.delay.max()) - LEAST_TURNS)
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words make of its prediction."""
-        return enhancement.decode(words, self.prediction, self.delay, self.model)
+        return enhancement.decode(words, self.prediction, self.delay, self.model, codec.fastest())
 
 
 def encode(

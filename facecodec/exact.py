@@ -4,7 +4,8 @@ A float32 holds every integer up to 2^24. A layer whose sums provably stay below
 order of its additions, so an ordinary float32 matrix product is the integer convolution, on any machine,
 with any number of threads. Each `Layer` proves this bound when it is made.
 
-Maps are float32 arrays (N, C, H, W) that hold integers. Frozen: bitstream_spec.md, "Integer layers".
+Maps are arrays (N, C, H, W) of float32 that hold integers, or of uint8. Frozen: bitstream_spec.md,
+"Integer layers".
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BYTE_TOP = 255
 _COLUMNS = 1 << 18
 """Floats gathered for one matrix product; 2^16 to 2^20 are equally fast (measured), and memory is bounded."""
 
-Map: TypeAlias = npt.NDArray[np.float32]
+Map: TypeAlias = npt.NDArray[Any]
 Sample = TypeVar("Sample", bound=np.generic)
 
 
@@ -42,10 +43,12 @@ class Layer:
 
     `bands` is float32 (k, O, k*C): for each kernel row, a matrix over (kernel column, input channel).
     `bias` is float32 (O, 1) and includes the rounding half. Both are divided by 2^shift, which is exact.
+    `shift` is int32 (O,).
     """
 
-    bands: Map
-    bias: Map
+    bands: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    shift: npt.NDArray[np.int32]
     stride: int
     lo: int
     hi: int
@@ -116,7 +119,7 @@ class Layer:
         # In one go: another thread that loads the same layer may be using this room.
         np.multiply(weight.transpose(2, 0, 3, 1), scale[:, None], out=bands)
         bands = bands.reshape(kernel, outputs, -1)
-        return cls(bands, (bias + half).astype(np.float32)[:, None] * scale, stride, lo, hi)
+        return cls(bands, (bias + half).astype(np.float32)[:, None] * scale, exponent, stride, lo, hi)
 
     @property
     def weight(self) -> Map:
@@ -198,8 +201,11 @@ def space_to_depth(x: npt.NDArray[Sample], factor: int) -> npt.NDArray[Sample]:
 
 
 def upsample2(x: npt.NDArray[Sample]) -> npt.NDArray[Sample]:
-    """Repeat each value in a 2x2 block: (N, C, H, W) to (N, C, 2*H, 2*W)."""
-    return x.repeat(2, axis=2).repeat(2, axis=3)
+    """Repeat each value in a 2x2 block: (N, C, H, W) to (N, C, 2*H, 2*W), in the same order in memory."""
+    if x.flags.c_contiguous:
+        return x.repeat(2, axis=2).repeat(2, axis=3)
+    result: npt.NDArray[Sample] = np.moveaxis(np.moveaxis(x, 1, 3).repeat(2, axis=1).repeat(2, axis=2), 3, 1)
+    return result
 
 
 def add_clip(x: Map, y: Map, lo: int, hi: int) -> Map:

@@ -120,8 +120,8 @@ def seen(
     plane = gone // PARTS
     refined = (known > plane) & (plane >= FIRST[level])
     value = np.where(refined, cell, 3 * cell)
-    signed = SIGNED_UNITS * (np.clip(value, -SIGNED_TOP, SIGNED_TOP) + SIGNED_TOP)
-    large = magnitude[(~refined).view(np.uint8), np.minimum(np.abs(value), MAGNITUDES - 1)]
+    signed = SIGNED_UNITS * (np.minimum(np.maximum(value, -SIGNED_TOP), SIGNED_TOP) + SIGNED_TOP)
+    large = magnitude.take(np.minimum(np.abs(value), MAGNITUDES - 1) + MAGNITUDES * ~refined)
     passed = GONE_UNITS * np.clip(gone, 0, TURNS - 1)
     return np.concatenate([signed, large, passed], -3, dtype=np.uint8, casting="unsafe")
 
@@ -134,16 +134,17 @@ def first_told(
     ``zero`` and ``lean`` (8, 3, C) are of a plane, of cells around zero, next to that, and farther out, and
     of a band of the level; what is not zero leans towards zero.
     """
-    plane = np.clip(gone, 0, TURNS - 1) // PARTS
-    kind = np.minimum(np.abs(cell), 2)
-    band = np.arange(cell.shape[-3])[:, None, None]
-    chosen = plane, kind, band
-    return zero[chosen].astype(np.int16), -np.sign(cell) * lean[chosen].astype(np.int16)
+    plane = np.clip(gone, 0, TURNS - 1).astype(np.int16) // PARTS
+    bands = cell.shape[-3]
+    kind = np.minimum(np.abs(cell), 2) + 3 * plane
+    chosen = bands * kind + np.arange(bands, dtype=np.int16)[:, None, None]
+    return zero.take(chosen).astype(np.int16), -np.sign(cell) * lean.take(chosen).astype(np.int16)
 
 
 def table(zero: Integers, lean: Integers) -> npt.NDArray[np.uint16]:
     """Return the tables that these name, which are brought into range."""
-    named = LEANS * np.clip(zero, 0, ZEROS - 1) + np.clip(lean + LEANS // 2, 0, LEANS - 1)
+    likely = np.minimum(np.maximum(zero, 0), ZEROS - 1)
+    named = LEANS * likely + np.minimum(np.maximum(lean + LEANS // 2, 0), LEANS - 1)
     found: npt.NDArray[np.uint16] = named.astype(np.uint16)
     return found
 

@@ -166,20 +166,20 @@ def _load(file: weights.Model) -> TextureModel:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What the prediction tells, int16: ``at_8`` (1, C, 2h, 2w) and ``at_16`` (1, D, h, w)."""
+    """What the prediction tells, uint8: ``at_8`` (1, C, 2h, 2w) and ``at_16`` (1, D, h, w)."""
 
-    at_8: npt.NDArray[np.int16]
-    at_16: npt.NDArray[np.int16]
+    at_8: npt.NDArray[np.uint8]
+    at_16: npt.NDArray[np.uint8]
 
 
 def surroundings(prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> Surroundings:
     """Return what a prediction uint8 (H, W, 3) tells of the latents of its picture."""
 
     def tile(where: Integers) -> tuple[Integers, Integers]:
-        colours = exact.around(prediction, where, STRIDE)
+        colours = exact.around(prediction, where, STRIDE).astype(np.uint8)
         at_8 = convolve(exact.space_to_depth(colours, 4), model.layers["around.to_8"])
         at_16 = convolve(at_8, model.layers["around.to_16"])
-        return at_8.astype(np.int16), at_16.astype(np.int16)
+        return at_8.astype(np.uint8), at_16.astype(np.uint8)
 
     rows, columns = (latents.blocks(size) for size in prediction.shape[:2])
     return Surroundings(
@@ -212,10 +212,10 @@ def told(
         ]
         if turn >= model.asked:
             views = [
-                latents.seen(cell, plane, grid, level, model.magnitude).astype(np.float32)
+                latents.seen(cell, plane, grid, level, model.magnitude)
                 for level, (cell, plane, grid) in enumerate(zip(cells, planes, grids, strict=True))
             ]
-            changes = changed(views, at_8.astype(np.float32), at_16.astype(np.float32), model, convolve)
+            changes = changed(views, at_8, at_16, model, convolve)
             found = [
                 (zero + change[:, : zero.shape[1]], lean + change[:, zero.shape[1] :])
                 for (zero, lean), change in zip(found, changes, strict=True)
@@ -284,8 +284,8 @@ def synthesise(
         ]
         colours = exact.around(picture, where, STRIDE)
         fine = wavelet.synthesised(samples) + wavelet.UNITS * colours.astype(np.int64)
-        rough = np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.float32)
-        lacking = filtered(rough, colours, gone, model, convolve).astype(np.int64)
+        rough = np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8)
+        lacking = filtered(rough, colours.astype(np.uint8), gone, model, convolve).astype(np.int64)
         fine += wavelet.UNITS // RESIDUAL_UNITS * lacking
         return (np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8),)
 
@@ -322,7 +322,7 @@ def filtered(
     seen.
     """
     layers = model.layers
-    passed = GONE_UNITS * np.clip(latents.magnified(gone, 2), 0, TURNS).astype(np.float32)
+    passed = GONE_UNITS * np.clip(latents.magnified(gone, 2), 0, TURNS).astype(np.uint8)
     seen = [exact.space_to_depth(part, 4) for part in (rough, prediction)]
     at_4 = convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])
     at_8 = convolve(at_4, layers["filter.to_8"])
@@ -337,4 +337,4 @@ def filtered(
 
 def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
     inner = convolve(x, model.layers[f"{name}.first"])
-    return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, BYTE_TOP)
+    return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, BYTE_TOP).astype(np.uint8)

@@ -30,7 +30,7 @@ LEAN_STEP = 0.5
 FLOOR = 2.0**-14
 CHANGE = 32.0
 """How many tables an output of 1 is away."""
-LACKING = 64.0
+LACKING = 16.0
 """Grey levels that an output of 1 of the filter stands for."""
 
 UNITS: dict[str, dict[str, float]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -118,12 +119,12 @@ class Cut:
             np.copyto(cells, above(finest, known), where=now)
 
     @torch.no_grad()
-    def lead(self, model: Texture, around: tuple[Tensor, Tensor]) -> None:
-        """Go from the beginning of planes to the turns gone."""
+    def lead(self, tell: Callable[[int], list[tuple[Tensor, Tensor]]]) -> None:
+        """Go from the beginning of planes to the turns gone; ``tell(back)`` gives the tables on the way."""
         parts = np.clip(self.gone, 0, TURNS) % PARTS
         for back in range(PARTS - 1, 0, -1):
             if (parts >= back).any():
-                self.refine(self.due(self.told(model, around, back), back)[0])
+                self.refine(self.due(tell(back), back)[0])
 
     def samples(self, tables: Levels, waiting: np.ndarray, rest: np.ndarray) -> Levels:
         """Return the most likely samples of all latents, int32 (N, C, h, w) a level, in 1/16 grey level."""

@@ -9,6 +9,7 @@ arXiv 1812.10067): the error, and what the codec's own recogniser makes of the f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from facecodec.training.streams import MAGNITUDE, THRESHOLDS, Cut, finest, share
 from facecodec.wavelet import BANDS
 
 RATE = 1e-3
-MATRIX_RATE = 0.01
+MATRIX_RATE = 0.005
 TRITS_SHARE = 0.7
 EARLIEST = 5
 """The first turn before which the networks tell tables, less one."""
@@ -59,6 +60,7 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     model = Texture()
     if not warm(model):
         first_tables(model, data, cache)
+    kernels = [p for p in model.parameters() if p.ndim == 4 and p is not model.filter.finish.weight]
     stages = (
         ((model.around, model.trits), folder / "trits", TRITS_SHARE, learn_trits),
         ((model.filter,), folder, 1 - TRITS_SHARE, learn_filter),
@@ -73,7 +75,7 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
             minutes=share * minutes,
             rate=RATE,
             matrix_rate=MATRIX_RATE,
-            kernels=[p for p in model.parameters() if p.ndim == 4 and p.requires_grad],
+            kernels=[kernel for kernel in kernels if kernel.requires_grad],
         )
         before = run.step
         stage(run, data, cache)
@@ -93,7 +95,7 @@ def learn_trits(run: Run[Texture], data: Path, cache: Path) -> None:
         cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
         with torch.autocast("cpu", torch.bfloat16):
             around = model.around(predictions)
-            cut.lead(model, around)
+            cut.lead(partial(cut.told, model, around))
             told = cut.told(model, around)
             size, before = (waiting_bits(cut, tables) for tables in (told, cut.first_told(model)))
         run.descend((size / (before + LEAST_BITS)).mean(), clip=1.0)
@@ -145,7 +147,7 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
         unlike = likeness.lacking(decoded, pictures, frames, -gone.mean((1, 2, 3)).numpy())
         run.descend(loss + LIKENESS_WEIGHT * unlike, clip=1.0)
         gain = 10 * torch.log10((error + 0.1) / (filtered.detach() + 0.1)).mean()
-        run.note(loss=loss.item(), gain=gain.item(), unlike=float(unlike))
+        run.note(loss=loss.item(), gain=gain.item(), unlike=unlike.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
 
@@ -153,11 +155,14 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
 def drawn(
     model: Texture, pictures: Tensor, predictions: Tensor, rng: np.random.Generator
 ) -> tuple[Cut, list[np.ndarray]]:
-    """Return what is known of crops when their streams are cut anywhere, and the tables told last."""
+    """Return what is known of crops when their streams are cut anywhere, and the tables told last.
+
+    Turns of a plane before the last are taken as planes and bands alone tell them, which is as good here.
+    """
     cells = finest(pictures, predictions)
     cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
+    cut.lead(partial(cut.first_told, model))
     around = model.around(predictions)
-    cut.lead(model, around)
     due, named = cut.due(cut.told(model, around))
     cut.refine(share_of(due, named, rng.random(len(pictures))))
     return cut, named
@@ -214,7 +219,7 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
             cells = finest(pictures, predictions)
             cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
             around = model.around(predictions)
-            cut.lead(model, around)
+            cut.lead(partial(cut.told, model, around))
             due, told = cut.due(cut.told(model, around))
         true = wavelet.analysed((pictures - predictions).numpy())
         for level, (named, trit, grid) in enumerate(zip(told, cut.trits(), cut.grids(), strict=True)):
