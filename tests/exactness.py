@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from facecodec import base_layer, codec, container, encoder, texture, weights
+from facecodec import base_layer, codec, container, encoder, exact, texture, weights
 from facecodec.evaluation.pictures import open_pictures
 
 BATCH = 8
@@ -43,7 +43,7 @@ def decoded(data, **how):
 
 def by_numpy(threads, tile, queue, streams):
     texture.TILE = tile
-    queue.put([decoded(data) for data in streams])
+    queue.put([decoded(data, convolve=exact.conv2d) for data in streams])
 
 
 def in_numpy(threads, tile, streams):

@@ -15,7 +15,18 @@ from PIL import Image
 from samples import noise, portrait, waves
 
 import facecodec
-from facecodec import base_layer, codec, container, encoder, enhancement, faces, geometry, rans, weights
+from facecodec import (
+    base_layer,
+    codec,
+    container,
+    encoder,
+    enhancement,
+    faces,
+    geometry,
+    rans,
+    wavelet,
+    weights,
+)
 from facecodec.container import SectionType
 from facecodec.entropy import code_groups
 from facecodec.errors import FscError, ImageError, NoFaceError, WeightsError
@@ -238,11 +249,28 @@ def test_codes_are_limited_by_zeroing_the_last_dimensions(seed, limit):
 # Sizes and goals
 
 
+def certain(data):
+    """Return how many trits a file tells."""
+    counted = []
+    take = rans.EmbeddedDecoder.take
+
+    def counting(*arguments):
+        counted.append(take(*arguments))
+        return counted[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rans.EmbeddedDecoder, "take", counting)
+        facecodec.decode(data)
+    return sum(part.size for part in counted)
+
+
 @pytest.mark.parametrize("size", [230, 231, 232, 233, 400, 777, 1000])
 def test_max_bytes_is_hit_within_eight(full, size):
+    """And little is lost by not encoding what does not fit."""
     data = facecodec.encode(portrait(64), aligned=True, max_bytes=size)
     assert size - 8 <= len(data) <= size < len(full)
-    assert data == facecodec.truncate(full, size)
+    told, possible = certain(data), certain(facecodec.truncate(full, size))
+    assert abs(told - possible) <= 0.05 * possible
 
 
 def test_max_bytes_below_the_base_layer_leaves_some_of_its_appearance(full):
@@ -342,8 +370,8 @@ def test_quality_orders_sizes_and_reaches_everything(full):
 
 
 def test_quality_rises_with_the_bytes(full):
-    """Every 128 bytes improve the picture; 16 of them may cost it 0.05 dB at most."""
-    lengths = range(len(facecodec.strip(full, "base")) + 16, len(full), 16)
+    """Every 512 bytes improve the picture; 64 of them may cost it 0.05 dB at most."""
+    lengths = range(len(facecodec.strip(full, "base")) + 64, len(full), 64)
     cuts = (facecodec.decode(codec.truncate(full, length)).pixels for length in lengths)
     quality = np.array([psnr(cut, portrait(64)) for cut in cuts])
     assert (np.maximum.accumulate(quality) - quality).max() <= 0.05
@@ -471,19 +499,21 @@ def test_appearance_codes_make_up_for_what_the_preview_lacks():
     assert error(appearance) < error(blind)
 
 
-def test_the_analysis_of_tiles_is_that_of_the_whole(monkeypatch):
-    analysis = networks.texture_analysis(weights.newest("texture").replace("texture", "analysis"))
+def test_the_latents_of_tiles_are_those_of_the_whole(monkeypatch):
     picture, prediction = waves(330, 400), noise(330, 400)
-    whole = networks.analyse(analysis, picture, prediction)
-    assert (whole[0].shape, whole[1].shape) == ((320, 24, 28), (64, 6, 7))
-    monkeypatch.setattr(networks, "TILE", 128)
-    tiled = networks.analyse(analysis, picture, prediction)
-    off = np.abs(tiled[0] - whole[0]).max()
-    assert off < 0.01
-    assert (tiled[1] != whole[1]).mean() < 1e-3
-    monkeypatch.setattr(networks, "HALO", 0)
-    cut = networks.analyse(analysis, picture, prediction)
-    assert np.abs(cut[0] - whole[0]).max() > 10 * off
+    nobody = base_layer.Faces((), np.empty((0, base_layer.IDENTITY), np.int32))
+
+    def cells():
+        return encoder._detail(picture, prediction, nobody, enhancement.Order.ALIKE).cells
+
+    whole = cells()
+    assert (whole.dtype, whole.shape) == (np.int16, (3 * 336 * 400,))
+    monkeypatch.setattr(encoder, "TILE", 128)
+    off = np.abs(cells() - whole)
+    assert off.max() <= 1
+    assert np.count_nonzero(off) < 100
+    monkeypatch.setattr(wavelet, "REACH", 0)
+    assert np.count_nonzero(cells() - whole) > 1000
 
 
 def test_float_weights_of_another_network_are_refused(monkeypatch):
@@ -491,8 +521,6 @@ def test_float_weights_of_another_network_are_refused(monkeypatch):
     fewer = replace(trunk, tensors={k: v for k, v in trunk.tensors.items() if k != "trunk.embed.bias"})
     with pytest.raises(WeightsError, match=r"trunk-v\d+ is not for this network"):
         networks._face_encoder(fewer)
-    with pytest.raises(WeightsError, match=r"trunk-v\d+ is not for this network"):
-        networks._texture_analysis(trunk)
 
 
 def test_a_trunk_for_another_base_model_is_refused():

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_weights
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,30 +17,20 @@ from safetensors.torch import load_file, save_file
 from samples import waves
 from torch import nn
 
-from facecodec import base_layer, enhancement, faces, texture, weights
-from facecodec.entropy import DEPTH, INNER, LEAF, Trees
+from facecodec import base_layer, enhancement, faces, latents, texture, wavelet, weights
+from facecodec.entropy import ordered
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import eight_bits, encoder, quantised
 from facecodec.networks.embedding import Bottleneck, Trunk, scaled
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped, thaw
-from facecodec.networks.texture import (
-    DEPTHS_PER_OCTAVE,
-    LATENT,
-    LATENT_STEP,
-    LATENT_TOP,
-    SCALE_HIGH,
-    SCALE_LOW,
-    SCALES,
-    WIDER,
-    Texture,
-    scale_of,
-)
-from facecodec.training import augment, embedding, freeze, likeness, preview, regions, run, trees
+from facecodec.networks.texture import Texture, bits
+from facecodec.training import augment, embedding, freeze, likeness, preview, regions, run, streams
 from facecodec.training import texture as texture_training
 from facecodec.training.data import Pictures
 from facecodec.training.embedding import IDENTITY_STEP, closest_axes, lesson, linear_head
 from facecodec.training.run import Run
 from facecodec.training.teacher import Teacher
+from facecodec.wavelet import BANDS
 
 # Runs
 
@@ -155,80 +148,13 @@ def test_log_lines_hold_means_since_the_last(tmp_path, clock, capsys):
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == lines
 
 
-# Trees
-
-
-@pytest.fixture(scope="module")
-def grown():
-    rng = np.random.default_rng(0)
-    scales = rng.integers(0, SCALES, 100_000)
-    sigma = scale_of(torch.arange(SCALES, dtype=torch.float64)).numpy()
-    return trees.grow(np.round(rng.normal(0, sigma[scales])).astype(int), scales)
-
-
-def test_grown_trees_are_trees_of_the_format(grown):
-    made = Trees.from_integers(*(grown[f"tree.{key}"] for key in ("frequencies", "value", "rank", "planes")))
-    assert len(made.planes) == SCALES
-    assert (np.diff(made.planes.astype(int)) >= 0).all()
-    assert {value.dtype.name for value in grown.values()} <= {"uint8", "uint16", "int16"}
-
-
-def test_grown_trees_cover_their_scale(grown):
-    sigma = scale_of(torch.arange(SCALES, dtype=torch.float64)).numpy()
-    tops = (3 ** grown["tree.planes"].astype(int) - 1) // 2
-    assert ((tops >= 6 * sigma) | (grown["tree.planes"] == DEPTH)).all()
-
-
-def test_the_value_of_a_node_lies_in_its_interval(grown):
-    for planes, value in zip(grown["tree.planes"].tolist(), grown["tree.value"] * LATENT_STEP, strict=True):
-        nodes = np.arange((3 ** (planes + 1) - 1) // 2)
-        depth = np.repeat(np.arange(planes + 1), 3 ** np.arange(planes + 1))
-        index = nodes - (3**depth - 1) // 2
-        width = 3.0 ** (planes - depth)
-        low = index * width - 3**planes / 2
-        assert (value[nodes] >= low - LATENT_STEP / 2).all()
-        assert (value[nodes] <= low + width + LATENT_STEP / 2).all()
-        assert abs(value[0]) <= LATENT_STEP
-
-
-def test_wider_scales_are_refined_earlier_and_likely_thirds_cost_less(grown):
-    roots = grown["tree.rank"][:, 0].astype(int)
-    assert (grown["tree.planes"] == DEPTH).all()
-    assert roots[0] > roots[-1]
-    low, middle, high = grown["tree.frequencies"][0, 0].tolist()
-    assert middle > 100 * max(low, high)
-    assert sum(grown["tree.frequencies"][-1, 0].tolist()) == 1 << trees.PRECISION
-
-
-def test_from_the_finest_turn_back_errors_grow_with_the_depth(grown):
-    scale, steps = 40, []
-    rank, table = grown["tree.rank"][scale].astype(int), grown["tree.frequencies"][scale] / 2**trees.PRECISION
-    depths = range(12, 12 + 2 * 19)
-    for depth in depths:
-        waiting, error = [(0, 1.0, 3.0**DEPTH)], 0.0
-        while waiting:
-            node, mass, width = waiting.pop()
-            if node < len(rank) and rank[node] < int(grown["finest"][0]) - depth:
-                waiting += [(3 * node + 1 + t, mass * table[node, t], width / 3) for t in range(3)]
-            else:
-                error += mass * width**2
-        steps.append(np.log2(error) / 2)
-    assert abs(np.mean(steps) - np.mean(depths) / DEPTHS_PER_OCTAVE) < 0.2
-
-
-def test_every_inner_node_is_refined_after_its_parent(grown):
-    for planes, rank in zip(grown["tree.planes"].tolist(), grown["tree.rank"].astype(int), strict=True):
-        inner = (3**planes - 1) // 2
-        nodes = np.arange(1, inner)
-        assert (rank[nodes] > rank[(nodes - 1) // 3]).all()
-        assert (rank[:inner] < LEAF).all()
-        assert (rank[inner:INNER] == LEAF).all()
+# Tables
 
 
 @given(st.lists(st.floats(1e-9, 1e6), min_size=2, max_size=31), st.sampled_from([12, 14, 16]))
 def test_frequencies_follow_their_weights_and_are_never_zero(shares, precision):
     shares = np.array(shares)
-    made = trees.integer_frequencies(shares, precision)
+    made = texture_training.integer_frequencies(shares, precision)
     assert made.sum() == 1 << precision
     assert made.min() >= 1
     wanted = shares / shares.sum() * (1 << precision)
@@ -285,9 +211,9 @@ def test_weights_that_are_whole_already_freeze_without_any_change(seed):
 def test_steps_and_signs_are_those_of_input_and_output():
     conv = random_conv(np.random.default_rng(1), 3, 2, 1)
     x = np.random.default_rng(2).integers(-15, 16, (1, 2, 4, 4)).astype(np.float32)
-    parts = frozen(conv, input_bound=15, input_step=1 / 4, output_step=LATENT_STEP)
-    expected = np.floor(conv(torch.from_numpy(x) / 4).numpy() / LATENT_STEP + 0.5)
-    assert np.abs(conv2d(x, layer_of(parts, 15, -LATENT_TOP, LATENT_TOP)) - expected).max() <= 1
+    parts = frozen(conv, input_bound=15, input_step=1 / 4, output_step=1 / 8)
+    expected = np.floor(conv(torch.from_numpy(x) / 4).numpy() * 8 + 0.5)
+    assert np.abs(conv2d(x, layer_of(parts, 15, -8191, 8191)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("top", [127, 32767])
@@ -318,7 +244,7 @@ def test_each_channel_takes_the_largest_shift_that_is_proved(top):
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 2**32), st.sampled_from([STEP, 1 / 4]), st.sampled_from([STEP, LATENT_STEP]))
+@given(st.integers(0, 2**32), st.sampled_from([STEP, 1 / 4]), st.sampled_from([STEP, 1 / 8]))
 def test_what_is_thawed_freezes_to_the_same_integers(seed, input_step, output_step):
     conv = random_conv(np.random.default_rng(seed), 4, 3, 3)
     steps = {"input_step": input_step, "output_step": output_step}
@@ -352,80 +278,249 @@ def test_rounding_passes_the_gradient():
     assert y.max() == TOP * STEP
 
 
-def test_a_frozen_texture_decodes_as_it_was_trained(tmp_path, monkeypatch, grown):
-    torch.manual_seed(0)
-    network = Texture()
+# Textures
+
+
+class Draws:
+    """Stands in for crops of pictures: smooth ones, and predictions that are smoother."""
+
+    def __init__(self, data, cache, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def batch(self):
+        found = [waves(64, 64, int(seed)) for seed in self.rng.integers(0, 1000, texture_training.BATCH)]
+        pictures = torch.from_numpy(np.array(found)).permute(0, 3, 1, 2).float()
+        predictions = nn.functional.avg_pool2d(pictures, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        return pictures, predictions.round(), torch.zeros(len(found), 2, 3)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    monkeypatch.setattr(texture_training, "Draw", Draws)
+    for name, value in {"BATCH": 2, "FIRST_BATCHES": 2, "TABLE_BATCHES": 3}.items():
+        monkeypatch.setattr(texture_training, name, value)
+
+
+def wild(seed=0):
+    """Return texture networks whose every output means something."""
+    torch.manual_seed(seed)
+    model = Texture()
+    for layer in (*model.trits.tell.values(), model.filter.finish):
+        nn.init.normal_(layer.weight, std=0.05)
+    model.first_zero.random_(0, latents.ZEROS)
+    model.first_lean.random_(0, latents.LEANS // 2 + 1)
+    return model.eval()
+
+
+def seen_by_networks(rng, size=(2, 3)):
+    """Return what networks see of latents of which anything is known."""
+    return [
+        rng.integers(0, 256, (1, 2 * bands + 1, size[0] << level, size[1] << level)).astype(np.uint8)
+        for level, bands in enumerate(BANDS)
+    ]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
+    network = wild()
     (tmp_path / "texture").mkdir()
     stored = {f"averaged.{key}": value.contiguous() for key, value in network.state_dict().items()}
     save_file(stored, tmp_path / "texture" / "checkpoint.safetensors")
     (tmp_path / "regions").mkdir()
     np.save(tmp_path / "regions" / "share.npy", np.ones((16, 16)))
-    counts = np.ones(31)
-    hyper = np.array([trees.integer_frequencies(counts, 14)] * 64, np.uint16)
-    top = np.geomspace(LATENT_TOP, 4, LATENT).astype(np.uint16)
-    tables = {"hyper.frequencies": hyper, "latent.top": top, **grown}
-    monkeypatch.setattr(freeze, "tables", lambda *_: tables)
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
-    assert (weights.newest("texture"), weights.newest("analysis")) == ("texture-v3", "analysis-v3")
     model = texture.load("texture-v3")
+    assert model.asked == texture_training.EARLIEST + 1
+    assert model.thresholds.tolist() == streams.THRESHOLDS.tolist()
+    assert np.array_equal(model.zero, network.first_zero.numpy())
+    assert np.array_equal(model.lean, network.first_lean.numpy())
 
-    network.eval()
     set_rounding(network, True)
-    prediction = waves(128, 64)
-    pixels = torch.from_numpy(prediction).permute(2, 0, 1)[None].float()
     rng = np.random.default_rng(0)
-    z = rng.integers(-3, 4, (64, 2, 1))
+    prediction, rough = waves(32, 48), waves(32, 48, 1)
+    views = seen_by_networks(rng)
+    gone = np.array([[[[-1, 0, 5], [11, 23, 24]]]], np.int8)
+    around = texture.surroundings(prediction, model)
+    changes = texture.changed(views, around.at_8, around.at_16, model)
+    planes = [np.ascontiguousarray(part.transpose(2, 0, 1)[None]) for part in (rough, prediction)]
+    lacking = texture.filtered(*planes, gone, model)
     with torch.inference_mode():
-        at_8, at_16 = network.context(pixels)
-        mean, index = network.prior(torch.from_numpy(z)[None].float(), at_16)
-    known = texture.prior(z, prediction, model)
-    assert np.abs(known.mean * LATENT_STEP - mean[0].numpy()).max() <= 2 * LATENT_STEP
-    assert np.abs(known.scale - index[0].numpy()).max() <= 1
-    node = np.zeros(known.scale.shape, np.uint16)
-    latent = (known.mean + model.trees.value[known.scale, node].astype(int)) * LATENT_STEP
-    with torch.inference_mode():
-        deep = torch.full((1, 1, 8, 4), 37.0)
-        decoded = network.synthesis(torch.from_numpy(latent)[None].float(), pixels, at_8, at_16, deep)
-    expected = decoded.clamp(0, 255)[0].permute(1, 2, 0).numpy()
-    picture = prediction.copy()
-    depth = np.full((8, 4), 37, np.uint8)
-    texture.synthesise(enhancement.settled(known, node, model), depth, picture, model)
-    off = np.abs(picture - expected)
+        pixels = [torch.from_numpy(part).float() for part in planes]
+        at_8, at_16 = network.around(pixels[1])
+        twins = network.trits([torch.from_numpy(view).float() for view in views], at_8, at_16)
+        twin = network.filter(*pixels, torch.from_numpy(gone).float())
+    for mine, other in ((around.at_8, at_8), (around.at_16, at_16)):
+        off = np.abs(mine - other.numpy() / STEP)
+        assert off.max() <= 6
+        assert off.mean() < 0.5
+    for mine, other in zip(changes, twins, strict=True):
+        off = np.abs(mine - other.numpy().clip(-latents.ZEROS, latents.ZEROS))
+        assert np.abs(mine).max() > 10
+        assert off.max() <= 3
+        assert off.mean() < 0.4
+    off = np.abs(lacking / texture.RESIDUAL_UNITS - twin.numpy())
+    assert np.abs(lacking).mean() > 40
     assert off.max() <= 4
-    assert off.mean() < 0.3
+    assert off.mean() < 0.6
 
     again = Texture()
     assert texture_training.warm(again)
-    again.widen(WIDER)
     for name, tensor in network.state_dict().items():
-        if name != "hyper_scale":
-            off = (again.state_dict()[name] - tensor).abs().amax()
-            assert off <= tensor.abs().amax() / 100
+        assert (again.state_dict()[name] - tensor).abs().amax() <= tensor.abs().amax() / 100
 
 
-def test_a_cut_stream_is_what_decoders_see_of_it(grown):
-    stream = texture_training.Stream(Texture(), {**grown, "latent.top": np.full(LATENT, LATENT_TOP)})
-    rng = np.random.default_rng(0)
-    index = torch.from_numpy(rng.integers(10, 40, (2, LATENT, 4, 4))).float()
-    mean = torch.from_numpy(rng.integers(-80, 80, index.shape) * LATENT_STEP).float()
-    y = mean + scale_of(index) * torch.from_numpy(rng.normal(0, 1, index.shape)).float()
-    errors = []
-    for depth in (0, 12, 40, 80):
-        y_hat, left = stream.cut(y, mean, index, np.array([depth, depth]), np.random.default_rng(1))
-        assert left.shape == (2, 1, 4, 4)
-        assert (depth - 2 <= left[0]).all()
-        errors.append((y_hat - y).square().mean().item())
-    assert errors == sorted(errors)
-    assert errors[0] < 0.5 < errors[1] < 1 < errors[2]
+@given(st.integers(0, 50), st.integers(-8, 8))
+def test_tables_are_shares_of_three_trits(zero, lean):
+    shares = [
+        2 ** -bits(torch.tensor(float(zero)), torch.tensor(float(lean)), torch.tensor(trit)).item()
+        for trit in (-1, 0, 1)
+    ]
+    assert sum(shares) == pytest.approx(1, abs=1e-6)
+    assert min(shares) > 2**-15
+    assert (shares[2] >= shares[0]) == (lean >= 0)
+    likelier = bits(torch.tensor(zero + 1.0), torch.tensor(float(lean)), torch.tensor(0)).item()
+    assert 2**-likelier >= shares[1]
 
-    assert np.random.default_rng(0).random() > texture_training.REGIONAL > np.random.default_rng(2).random()
-    (_, even), (_, uneven) = (
-        stream.cut(y[:1], mean[:1], index[:1], np.array([20]), np.random.default_rng(seed)) for seed in (0, 2)
+
+@pytest.mark.usefixtures("drawn")
+def test_planes_and_bands_tell_what_trits_of_crops_are():
+    network = Texture()
+    texture_training.first_tables(network, None, None)
+    zero, lean = network.first_zero.numpy(), network.first_lean.numpy()
+    assert zero.min() >= 0
+    assert zero.max() <= latents.ZEROS - 1
+    assert lean.min() >= 0
+    assert lean.max() <= latents.LEANS // 2
+    assert not lean[:, 0].any()
+    details, mean = zero[4, 0, 30:39], zero[4, 0, 9:12]
+    assert details.min() > mean.max()
+
+
+@pytest.mark.usefixtures("drawn")
+def test_counted_tables_follow_their_names():
+    counted = texture_training.tables(wild(), None, None)
+    shares = counted["trit.frequencies"] / 2**texture_training.PRECISION
+    assert (shares.sum(1) == 1).all()
+    named = np.arange(latents.TABLES)
+    zero, lean = named // latents.LEANS, named % latents.LEANS - latents.LEANS // 2
+    assert np.corrcoef(zero, shares[:, 1])[0, 1] > 0.6
+    assert np.corrcoef(lean, shares[:, 2] - shares[:, 0])[0, 1] > 0.5
+    middle = counted["settle.waiting"][0].reshape(latents.ZEROS, latents.LEANS).astype(int)
+    assert middle[5, -1] > 0 > middle[5, 0]
+    assert counted["settle.rest"][0] == 0
+
+
+# Streams
+
+
+def told_by_nobody(network):
+    """Return the model of networks that are never asked."""
+    made = weights.Model("texture-v0", bytes(4), small_weights.texture(np.random.default_rng(0)))
+    return replace(
+        texture._load.__wrapped__(made),
+        zero=network.first_zero.byte().numpy(),
+        lean=network.first_lean.byte().numpy(),
+        magnitude=streams.MAGNITUDE,
+        thresholds=streams.THRESHOLDS,
+        asked=latents.TURNS,
     )
-    assert even.unique().tolist() == [20]
-    assert len(uneven.unique()) > 1
-    assert uneven.min() >= 20
+
+
+def crop(seed=0):
+    pictures, predictions = waves(64, 80, seed), waves(64, 80, seed + 1) // 2 + 60
+    return [torch.from_numpy(part).permute(2, 0, 1)[None].float() for part in (pictures, predictions)]
+
+
+@pytest.mark.parametrize("turn", [5, 9, 10, 11, 17, 23])
+@pytest.mark.parametrize("latest", [0, 6])
+def test_a_cut_crop_is_known_as_a_decoder_knows_it(turn, latest):
+    network = wild()
+    model = told_by_nobody(network)
+    cells = streams.finest(*crop())
+    flat = np.concatenate([level.ravel() for level in cells])
+    delay = np.random.default_rng(turn).integers(0, latest + 1, (4, 5)).astype(np.uint8)
+    prediction = crop()[1][0].permute(1, 2, 0).byte().numpy()
+
+    def trits(known, positions, named):
+        return latents.above(flat[positions], known.known[positions] + 1) - 3 * known.cell[positions] + 1
+
+    around = texture.surroundings(prediction, model)
+    cut = streams.Cut.at_plane(cells, latents.gone(turn, delay)[None, None])
+    cut.lead(partial(cut.first_told, network))
+    due, named = cut.due(cut.first_told(network))
+    for reached in enhancement.walk(trits, delay, around, model):
+        known = reached.known
+        if reached.number == turn - 1:
+            before = zip(
+                cut.cells, cut.known, known.levels(known.cell), known.levels(known.known), strict=True
+            )
+            for cell, planes, wanted, wanted_planes in before:
+                assert np.array_equal(cell[0], wanted)
+                assert np.array_equal(planes[0], wanted_planes)
+        if reached.number == turn:
+            break
+    cut.refine(due)
+    for level, wanted in enumerate(known.levels(reached.tables)):
+        assert np.array_equal(named[level][0], wanted)
+        assert np.array_equal(cut.cells[level][0], known.levels(known.cell)[level])
+        assert np.array_equal(cut.known[level][0], known.levels(known.known)[level])
+    picture = crop()[1] + torch.from_numpy(
+        wavelet.synthesised(cut.samples(named, model.waiting, model.rest))
+    ) / float(wavelet.UNITS)
+    counted = {"settle.waiting": model.waiting, "settle.rest": model.rest}
+    rough = texture_training.rough_picture(cut, named, crop()[1], counted)
+    assert torch.allclose(picture.float(), rough)
+
+
+def test_a_share_of_what_is_due_is_the_first_of_it():
+    cut = streams.Cut.at_plane(streams.finest(*crop()), np.full((1, 1, 4, 5), 15, np.int8))
+    due, named = cut.due(cut.first_told(wild()))
+    flat, tables = (np.concatenate([level.ravel() for level in part]) for part in (due, named))
+    ((order, _),) = ordered(flat, tables)
+    for share in (0.0, 0.3, 1.0):
+        chosen = streams.share_of(due, named, np.array([share]))
+        now = np.flatnonzero(np.concatenate([level.ravel() for level in chosen]))
+        assert set(now.tolist()) == set(order[: round(share * order.size)].tolist())
+
+
+def test_trits_lead_from_any_plane_to_the_finest_cells():
+    cells = streams.finest(*crop())
+    cut = streams.Cut.at_plane(cells, np.zeros((1, 1, 4, 5), np.int8))
+    for plane in range(latents.PLANES):
+        cut.gone = np.full((1, 1, 4, 5), latents.PARTS * plane, np.int8)
+        waiting = [
+            latents.open_in(k, g, n) for n, (k, g) in enumerate(zip(cut.known, cut.grids(), strict=True))
+        ]
+        trits, before = cut.trits(), [cell.copy() for cell in cut.cells]
+        cut.refine(waiting)
+        for now, then, trit, waits in zip(cut.cells, before, trits, waiting, strict=True):
+            assert (np.abs(trit[waits]) <= 1).all()
+            assert np.array_equal(now, np.where(waits, 3 * then + trit, then))
+    for cell, finest in zip(cut.cells, cells, strict=True):
+        assert np.array_equal(cell, finest)
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("stage", ["learn_trits", "learn_filter"])
+def test_a_stage_changes_its_networks_and_no_other(stage, tmp_path, clock):
+    parts = {"learn_trits": ("around", "trits"), "learn_filter": ("filter",)}[stage]
+    model = wild().train().requires_grad_(False)
+    for part in parts:
+        getattr(model, part).requires_grad_(True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    kernels = [p for p in model.parameters() if p.ndim == 4 and p.requires_grad]
+    session = Run(tmp_path, model, minutes=1, rate=1e-3, matrix_rate=0.01, kernels=kernels)
+    notes = {}
+    session.note = lambda **found: notes.update(found) or setattr(clock, "now", clock.now + 16)
+    getattr(texture_training, stage)(session, None, None)
+    assert session.step == 2
+    assert all(np.isfinite(value) for value in notes.values())
+    for key, value in model.state_dict().items():
+        if key.startswith(parts) and key.endswith("weight"):
+            assert not torch.equal(value, before[key]), key
+        elif not key.startswith(parts):
+            assert torch.equal(value, before[key]), key
 
 
 def test_a_run_without_kept_weights_starts_afresh(tmp_path, monkeypatch):
@@ -649,14 +744,16 @@ def test_regions_are_those_that_the_recogniser_sees():
     assert share[7, 10] == share[7, 5]
 
 
-def test_the_delay_is_a_sixth_of_an_octave_of_what_an_error_costs():
+def test_the_delay_is_the_turns_that_divide_an_error_by_what_it_costs():
     share = np.zeros((16, 16))
     share[3, 4], share[5, 6] = 7, 3
     late = regions.delays(share, semantic=1.0)
     assert (late.dtype, late.shape) == (np.uint8, (18, 18))
-    assert (late[4, 5], late[6, 7]) == (0, 6)
-    late[[4, 6], [5, 7]] = 18
-    assert (late == 18).all()
+    assert (late[4, 5], late[6, 7]) == (0, 1)
+    late[[4, 6], [5, 7]] = 3
+    assert (late == 3).all()
+    share[3, 4] = 9**4 - 1
+    assert regions.delays(share, semantic=1.0)[0, 0] == 4 * latents.PARTS
 
 
 def test_the_linear_head_is_what_the_embeddings_follow():
@@ -824,47 +921,11 @@ def test_what_lies_beyond_the_picture_may_be_another_one():
     )
 
 
-def test_a_review_learns_what_scales_latents_have(grown):
-    torch.manual_seed(0)
-    rng, network = np.random.default_rng(0), Texture().requires_grad_(False)
-    scales = np.full((4, LATENT, 2, 2), 24, np.uint8)
-    network.review.requires_grad_(True)
-    strength = rng.choice([0.4, 2.5], (4, 1, 2, 2))
-    sigma = scale_of(torch.tensor(24.0)).item() * strength
-    walk = trees.Walk(grown, np.round(rng.normal(0, sigma, scales.shape)).astype(np.int16), scales)
-    turn = int(grown["review.turns"][-1])
-    node = walk.node(turn)
-    assert (walk.reviewed(network, turn, node) == 24).all()
-    optimizer = torch.optim.Adam(network.review.parameters(), 1e-3)
-    wanted = torch.from_numpy(24 + (SCALES - 1) * np.log(strength) / np.log(SCALE_HIGH / SCALE_LOW)).float()
-    for _ in range(60):
-        optimizer.zero_grad()
-        (walk.reviewed(network, turn, node) - wanted).square().mean().backward()
-        optimizer.step()
-    found = walk.reviewed(network, turn, node).detach()
-    assert (found - wanted).abs().mean() < (24 - wanted).abs().mean() / 2
-
-
-def test_trees_tell_trits_by_the_scales_that_reviews_name(grown):
-    network = Texture()
-    nn.init.constant_(network.review.change.bias, 5 / 16)
-    rng = np.random.default_rng(0)
-    scales = np.full((2, LATENT, 2, 2), 24, np.uint8)
-    offsets = np.round(rng.normal(0, 30 / LATENT_STEP, scales.shape)).astype(np.int16)
-    seen = trees.Sample(offsets, scales, np.zeros((64, 1), int), np.ones(LATENT))
-    made = trees.refined(grown, network, seen)
-    change = made["tree.frequencies"].astype(int) - grown["tree.frequencies"]
-    changed = np.flatnonzero((np.abs(change) > 4).any((1, 2)))
-    assert changed.tolist() == [29]
-    assert (made["tree.frequencies"].sum(2) == grown["tree.frequencies"].sum(2)).all()
-    assert {key: made[key].dtype for key in made} == {key: grown[key].dtype for key in grown}
-
-
 def test_likeness_is_lacking_where_faces_change():
     network, pixels = likeness.Likeness(), waves(128, 128)
     pictures = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().repeat(2, 1, 1, 1)
     frames = torch.tensor([[[1.0, 0, 8], [0, 1, 8]], [[0.0, 0, 0], [0, 0, 0]]])
-    depth = np.array([10, 70])
+    depth = np.array([-20.0, -5.0])
     assert network.lacking(pictures, pictures, frames, depth).item() == pytest.approx(0, abs=1e-5)
     decoded = (pictures * 0.5).requires_grad_()
     lacking = network.lacking(decoded, pictures, frames, depth)

@@ -37,7 +37,7 @@ class Likeness:
         places = grid.flatten(0, 1) @ frames[:, :, :2].mT + frames[:, None, :, 2]
         inside = ((places > -0.5) & (places < SIDE - 0.5)).all(2).float().mean(1)
         seen = ((inside > IN_VIEW) & (frames[:, 0, :2].abs().sum(1) > 0)).numpy()
-        judged = np.argsort(-np.where(seen, depth, -1), kind="stable")[: min(JUDGED, int(seen.sum()))]
+        judged = np.argsort(-np.where(seen, depth, -np.inf), kind="stable")[: min(JUDGED, int(seen.sum()))]
         if not len(judged):
             return torch.zeros(())
         where = ((2 * places + 1) / SIDE - 1)[judged].view(-1, faces.FRAME, faces.FRAME, 2)
