@@ -30,10 +30,10 @@ ROWS = (
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(ROWS) for part in row}
-# The float networks stand beside the rows: they serve the encoder and the trainers, which import them late.
+# The float networks stand beside the rows: they serve the codec and the trainers, which import them late.
 NETWORKS_MAY_USE = {"errors", "exact", "geometry", "wavelet", "latents", "weights", "faces"}
 NETWORKS_EARLY = {"evaluation", "training"}
-NETWORKS_SERVE = {"faces", "encoder", *NETWORKS_EARLY}
+NETWORKS_SERVE = {"faces", "codec", "encoder", *NETWORKS_EARLY}
 
 DOORS = {
     "constriction": {"rans"},

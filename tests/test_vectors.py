@@ -14,7 +14,8 @@ import reference_decoder
 from make_vectors import FOLDER, FOLDERS, digests, features_digest, sha256
 
 import facecodec
-from facecodec import FscError, container
+from facecodec import FscError, codec, container, exact
+from facecodec.networks import exact_torch
 
 LISTED = dict(reversed(line.split("  ")) for line in (FOLDER / "SHA256SUMS").read_text().splitlines())
 VALID, INVALID = (
@@ -56,11 +57,12 @@ def test_no_vector_is_written_twice(tmp_path, monkeypatch):
     assert (tmp_path / "SHA256SUMS").read_text() == f"{sha256(b'file')}  valid/name.fsc\n"
 
 
+@pytest.mark.parametrize("convolve", [exact.conv2d, exact_torch.conv2d], ids=["numpy", "torch"])
 @pytest.mark.parametrize("name", VALID)
-def test_a_valid_file_decodes_to_what_it_always_did(name, monkeypatch):
+def test_a_valid_file_decodes_to_what_it_always_did(name, convolve, monkeypatch):
     data, about = vector(monkeypatch, "valid", name)
-    picture = facecodec.decode(data)
-    preview = facecodec.decode(data, layers="base").pixels
+    picture = codec.decode(data, convolve=convolve)
+    preview = codec.decode(data, layers="base", convolve=convolve).pixels
     expected = {key: about[key] for key in ("features", "preview", "picture")}
     assert digests(facecodec.features(data), preview, picture.pixels) == expected
     assert features_digest(picture.faces) == expected["features"]
