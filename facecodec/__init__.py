@@ -5,17 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facecodec.account import Info, Part, info
-    from facecodec.codec import (
-        Comparison,
-        Features,
-        Picture,
-        compare,
-        decode,
-        features,
-        strip,
-        truncate,
-        verify,
-    )
+    from facecodec.codec import Picture, decode, strip, truncate, verify
     from facecodec.encoder import encode
     from facecodec.errors import (
         CorruptError,
@@ -27,6 +17,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         WeightsError,
     )
+    from facecodec.identity import Comparison, Features, compare, features
 
 __all__ = [
     "Comparison",
@@ -52,7 +43,7 @@ __all__ = [
     "verify",
 ]
 
-_ROOMS = ("errors", "codec", "account", "encoder")
+_ROOMS = ("errors", "identity", "codec", "account", "encoder")
 
 
 def __getattr__(name: str) -> Any:

@@ -12,33 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from . import base_layer, container, enhancement, geometry, residual, texture, weights
+from . import base_layer, container, enhancement, geometry, identity, residual, texture, weights
 from .container import Container, Section, SectionType
 from .errors import CorruptError, FscError, UnsupportedError
 from .exact import Conv2d, conv2d
 
 Pixels = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 8192 * 8192
-MAX_FACE_PIXELS = 1 << 31
-"""Faces times pixels of a picture: what it may cost to place previews."""
-
 WORD = 4
-
-
-@dataclass(frozen=True)
-class Features:
-    """Who is where: ``embeddings`` float32 (N, 256) of unit norm, ``boxes`` float32 (N, 4), ``landmarks``
-    float32 (N, 5, 2); ``model`` names the weights that embeddings must share to be compared.
-
-    Landmarks and boxes are in pixels from the picture's upper left corner; the centre of the first pixel is
-    (0.5, 0.5).  Spec: "Landmarks and box".
-    """
-
-    embeddings: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-    landmarks: npt.NDArray[np.float32]
-    model: str
 
 
 @dataclass(frozen=True)
@@ -46,24 +27,8 @@ class Picture:
     """A decoded picture: ``pixels`` uint8 RGB (H, W, 3), its ``faces``, and ``notes`` on what was missing."""
 
     pixels: Pixels
-    faces: Features
+    faces: identity.Features
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Cosine ``similarity`` of the two most similar faces; ``same`` if it reaches ``threshold``, which lets
-    ``false_match_rate`` of different people pass.
-    """
-
-    similarity: float
-    same: bool
-    threshold: float
-    false_match_rate: float
-
-
-VERDICT_RATE = 1e-3
-"""The false match rate at which ``compare`` decides."""
 
 
 def decode(data: bytes, *, layers: str = "full", convolve: Conv2d | None = None) -> Picture:
@@ -77,12 +42,12 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d | None = None)
     if layers not in ("base", "full"):
         raise ValueError(f"layers are base or full, not {layers!r}")
     convolve = convolve or fastest()
-    file = _parsed(data)
+    file = identity.parsed(data)
     sections = _usable(file)
     enhanced = sections.get(SectionType.ENHANCEMENT) if layers == "full" else None
     with _loading(enhanced):
-        model = _base_model(file)
-        faces = _faces(file, model)
+        model = identity.base_model(file)
+        faces = identity.faces_of(file, model)
         appearance = np.zeros((len(faces.identity), base_layer.APPEARANCE), np.int32)
         if coded := sections.get(SectionType.APPEARANCE):
             appearance = base_layer.decode_appearance(coded.payload, len(appearance), model)
@@ -91,7 +56,7 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d | None = None)
         pixels = _enhanced(pixels, faces, enhanced.payload, convolve)
     if layers == "full" and (exact := sections.get(SectionType.RESIDUAL)):
         pixels = residual.decode(exact.payload, pixels)
-    return Picture(pixels, _features(file, faces, model), container.findings(file))
+    return Picture(pixels, identity.features_of(file, faces, model), container.findings(file))
 
 
 def fastest() -> Conv2d:
@@ -103,16 +68,9 @@ def fastest() -> Conv2d:
     return exact_torch.conv2d
 
 
-def features(data: bytes) -> Features:
-    """Return the faces of a file, of which the first bytes are enough; raises StreamError or WeightsError."""
-    file = _parsed(data)
-    model = _base_model(file)
-    return _features(file, _faces(file, model), model)
-
-
 def verify(data: bytes) -> tuple[str, ...]:
     """Return what is wrong with a file, nothing if all is well; raises StreamError if its faces are."""
-    file = _parsed(data)
+    file = identity.parsed(data)
     notes = container.findings(file)
     return notes if notes else decode(data).notes
 
@@ -124,7 +82,7 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
     """
     if len(data) <= max_bytes and not container.findings(container.parse(data)):
         return data
-    file = _parsed(data)
+    file = identity.parsed(data)
     payloads = {section_type: section.payload for section_type, section in _usable(file).items()}
     for dropped in (None, SectionType.RESIDUAL, SectionType.ENHANCEMENT, SectionType.APPEARANCE):
         if dropped == SectionType.ENHANCEMENT and dropped in payloads:
@@ -145,8 +103,8 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
 
 def _less_appearance(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
     """Return the file with as many appearance codes as fit, None if not even their section does."""
-    model = _base_model(file)
-    faces = len(_faces(file, model).identity)
+    model = identity.base_model(file)
+    faces = len(identity.faces_of(file, model).identity)
     codes = base_layer.decode_appearance(payloads[SectionType.APPEARANCE], faces, model)
 
     def kept(count: int) -> bytes:
@@ -162,25 +120,8 @@ def strip(data: bytes, keep: str) -> bytes:
     kept = {"features": (SectionType.FACES,), "base": (SectionType.FACES, SectionType.APPEARANCE)}
     if keep not in kept:
         raise ValueError(f"keep features or base, not {keep!r}")
-    file = _parsed(data)
+    file = identity.parsed(data)
     return written(file, {t: section.payload for t, section in _usable(file).items() if t in kept[keep]})
-
-
-def compare(a: bytes, b: bytes) -> Comparison:
-    """Compare the faces of two files of one model, without running a network.
-
-    Raises FscError if a file has no face or the models differ, and StreamError.
-    """
-    first, second = features(a), features(b)
-    if first.model != second.model:
-        raise FscError(f"embeddings of the models {first.model} and {second.model} cannot be compared")
-    if not (len(first.embeddings) and len(second.embeddings)):
-        raise FscError("a file without a face cannot be compared")
-    similarity = float((first.embeddings.astype(np.float64) @ second.embeddings.T.astype(np.float64)).max())
-    verdicts = base_layer.load(weights.named("base", bytes.fromhex(first.model))).verdicts / 1e6
-    rows = verdicts[verdicts[:, 1] <= VERDICT_RATE * 1.0001]
-    threshold, rate = (float(v) for v in (rows[0] if len(rows) else verdicts[-1]))
-    return Comparison(similarity, similarity >= threshold, threshold, rate)
 
 
 def fitted(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
@@ -202,39 +143,6 @@ def fitted(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes
 def written(file: Container, payloads: dict[int, bytes]) -> bytes:
     """Return the file with these payloads for the picture of another."""
     return container.write(file.width, file.height, file.weights_id, payloads)
-
-
-def _parsed(data: bytes) -> Container:
-    file = container.parse(data)
-    if file.width * file.height > MAX_PIXELS:
-        raise UnsupportedError(f"a picture of {file.width}x{file.height} is larger than {MAX_PIXELS} pixels")
-    return file
-
-
-def _base_model(file: Container) -> base_layer.BaseModel:
-    return base_layer.load(weights.named("base", file.weights_id))
-
-
-def _faces(file: Container, model: base_layer.BaseModel) -> base_layer.Faces:
-    faces = base_layer.decode_faces(file.sections[0].payload, model)
-    if len(faces.geometries) * file.width * file.height > MAX_FACE_PIXELS:
-        raise UnsupportedError(
-            f"{len(faces.geometries)} faces are too many for a picture of {file.width}x{file.height}"
-        )
-    return faces
-
-
-def _features(file: Container, faces: base_layer.Faces, model: base_layer.BaseModel) -> Features:
-    points = np.empty((len(faces.geometries), 5, 2), np.float32)
-    boxes = np.empty((len(faces.geometries), 4), np.float32)
-    for row, place in enumerate(faces.geometries):
-        points[row], boxes[row] = geometry.landmarks_and_box(place, file.width, file.height)
-    return Features(
-        base_layer.embeddings(faces.identity),
-        boxes,
-        points,
-        model.id.hex(),
-    )
 
 
 def predict(

@@ -16,6 +16,7 @@ from .container import Container, SectionType
 from .entropy import CODE_GROUP, CODE_TOP, code_groups
 from .errors import FscError, ImageError, NoFaceError, WeightsError
 from .geometry import Geometry
+from .identity import MAX_FACE_PIXELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -181,7 +182,7 @@ def _places(pixels: Pixels, aligned: bool) -> tuple[Geometry | None, ...]:
     if aligned:
         return (None,)
     height, width = pixels.shape[:2]
-    most = min(MAX_FACES, codec.MAX_FACE_PIXELS // (width * height))
+    most = min(MAX_FACES, MAX_FACE_PIXELS // (width * height))
     found = [faces.similarity(face.landmarks) for face in faces.find(pixels)[:most]]
     centred = [np.column_stack([m[:, :2], m @ (-0.5, -0.5, 1) + 0.5]) for m in found]
     return tuple(Geometry.fit(matrix, width, height) for matrix in centred)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 
 from facecodec.errors import FscError
 
 
-def read(path: Path) -> bytes:
+def read(path: Path | str) -> bytes:
     """Return the bytes of a file; FscError if it cannot be read."""
     try:
-        return path.read_bytes()
+        with FileIO(path) as file:
+            return file.readall()
     except OSError as error:
         raise FscError(f"{path} cannot be read: {error.strerror}") from error
 

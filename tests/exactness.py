@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from facecodec import base_layer, codec, container, encoder, exact, texture, weights
+from facecodec import base_layer, codec, container, encoder, exact, identity, texture, weights
 from facecodec.evaluation.pictures import open_pictures
 
 BATCH = 8
@@ -81,7 +81,7 @@ def in_batches(streams):
     from facecodec.networks import exact_torch
 
     model = base_layer.load(weights.newest("base"))
-    codes = [face_codes(data, model) for data in streams if len(codec.features(data).boxes)]
+    codes = [face_codes(data, model) for data in streams if len(identity.features(data).boxes)]
     identity, appearance = (np.concatenate(kind) for kind in zip(*codes, strict=True))
     alone = [base_layer.previews(i[None], a[None], model) for i, a in zip(identity, appearance, strict=True)]
     together = [

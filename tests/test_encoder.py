@@ -30,6 +30,7 @@ from facecodec import (
 from facecodec.container import SectionType
 from facecodec.entropy import code_groups
 from facecodec.errors import FscError, ImageError, NoFaceError, WeightsError
+from facecodec.identity import MAX_FACE_PIXELS
 from facecodec.networks import encoder as networks
 from facecodec.networks import restoration
 
@@ -187,7 +188,7 @@ def test_no_more_faces_are_kept_than_a_decoder_has_time_to_place(monkeypatch):
     for side, most in ((64, 255), (2902, 254), (8192, 32)):
         places = encoder._places(np.broadcast_to(np.uint8(0), (side, side, 3)), False)
         assert len(places) == most
-        assert most * side**2 <= codec.MAX_FACE_PIXELS
+        assert most * side**2 <= MAX_FACE_PIXELS
         assert places[0].qx < places[1].qx
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from test_evaluation import judge_of_colours
 
-from facecodec import account, cli, codec, encoder, faces
+from facecodec import account, cli, codec, encoder, faces, identity
 from facecodec.cli import measure_options
 from facecodec.errors import FscError, WeightsError
 from facecodec.evaluation import (
@@ -73,14 +73,14 @@ class Toy:
         return codec.Picture(np.asarray(resized), Toy.features(data), ())
 
     @staticmethod
-    def features(data: bytes) -> codec.Features:
+    def features(data: bytes) -> identity.Features:
         width, _, count = data[:3]
         rows = np.repeat(np.frombuffer(data, np.uint8, 3, 3)[None].astype(np.float32), count, 0)
         rows = np.pad(rows + 1, ((0, 0), (0, 256 - 3)))
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         points = np.repeat(faces.TEMPLATE[None] * width / 112, count, 0)
         boxes = np.full((count, 4), [8.0, 8.0, width - 8.0, width - 8.0])
-        return codec.Features(unit, boxes.astype(np.float32), points.astype(np.float32), "toy")
+        return identity.Features(unit, boxes.astype(np.float32), points.astype(np.float32), "toy")
 
     @staticmethod
     def embed(pixels: Any, *, aligned: bool = False) -> Any:

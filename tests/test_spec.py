@@ -17,12 +17,12 @@ from safetensors.numpy import load_file
 import facecodec
 from facecodec import (
     base_layer,
-    codec,
     container,
     enhancement,
     entropy,
     exact,
     geometry,
+    identity,
     latents,
     rans,
     residual,
@@ -91,14 +91,14 @@ def numbers(text):
 
 LIMITS = {
     "`Width`, `Height`": (1, container.MAX_SIDE),
-    "pixels of a picture that every decoder accepts": (1, codec.MAX_PIXELS),
+    "pixels of a picture that every decoder accepts": (1, identity.MAX_PIXELS),
     "sections of a file": (1, container.MAX_SECTIONS),
     "`Length` of a section body": (container.CHECK_BYTES, 2**32 - 1),
     "symbols of an alphabet": (2, rans.MAX_ALPHABET),
     "`log2` of the sum of a Table's frequencies": (rans.MIN_PRECISION, rans.MAX_PRECISION),
     "`shift` of a convolution": (0, exact.MAX_SHIFT),
     "`Face_Count`": (0, 255),
-    "`Face_Count * Width * Height`": (0, codec.MAX_FACE_PIXELS),
+    "`Face_Count * Width * Height`": (0, identity.MAX_FACE_PIXELS),
     "identity codes": (-entropy.CODE_TOP, entropy.CODE_TOP),
     "appearance codes": (-base_layer.APPEARANCE_TOP, base_layer.APPEARANCE_TOP),
     "what `finish` adds to a preview": (-255, 255),

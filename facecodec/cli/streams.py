@@ -22,7 +22,7 @@ def read(name: str) -> bytes:
     """Return the bytes of the file ``name``, or of standard input for ``-``."""
     if name == STANDARD:
         return sys.stdin.buffer.read()
-    return files.read(Path(name))
+    return files.read(name)
 
 
 def target(output: str | None, default: str, *, force: bool, text: bool = False) -> str:
