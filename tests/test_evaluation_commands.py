@@ -104,8 +104,9 @@ class Toy:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("decode", "features", "truncate", "strip"):
+    for name in ("decode", "truncate", "strip"):
         monkeypatch.setattr(codec, name, getattr(Toy, name))
+    monkeypatch.setattr(identity, "features", Toy.features)
     monkeypatch.setattr(account, "info", Toy.info)
     for name in ("encode", "embed"):
         monkeypatch.setattr(encoder, name, getattr(Toy, name))

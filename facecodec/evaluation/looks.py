@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facecodec import account, codec, encoder, faces
+from facecodec import account, codec, encoder, faces, identity
 from facecodec.errors import FscError
 from facecodec.evaluation import degrade, judges, peers, quality
 from facecodec.evaluation.peers import AS_IT_IS, OURS, Peer, Variant
 from facecodec.evaluation.pictures import Entry
-from facecodec.identity import features
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -101,9 +100,9 @@ def see(entry: Entry, *, plan: Plan) -> Seen:
         pixels, quality=100, no_face="encode", layers=layers, aligned=aligned, tune=plan.tune
     )
     base = codec.strip(full, "base")
-    found = features(base)
-    identity = sum(part.size for part in account.info(base).parts if part.name == "identity codes")
-    seen = Seen(entry.id, entry.tags, len(found.boxes), identity, len(base))
+    found = identity.features(base)
+    coded = sum(part.size for part in account.info(base).parts if part.name == "identity codes")
+    seen = Seen(entry.id, entry.tags, len(found.boxes), coded, len(base))
     versions = _versions(pixels, full, plan)
     if not len(found.boxes):
         return replace(seen, looks=tuple(look for look, _ in versions))
@@ -152,7 +151,7 @@ def _cut(pixels: Pixels, side: int) -> Pixels | None:
 def _embeddings(pixels: Pixels) -> tuple[Floats, Floats] | None:
     """Return the float and the decoded embedding of the face in question, None where no face is found."""
     data = encoder.encode(pixels, layers="base", no_face="encode")
-    found = features(data)
+    found = identity.features(data)
     if not len(found.boxes):
         return None
     row = foremost(found.boxes, pixels)
