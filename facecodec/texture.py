@@ -115,17 +115,21 @@ def _load(file: weights.Model) -> TextureModel:
         outputs = 2 * BANDS[LEVELS - grid.bit_length() + 1]
         add(f"trits.tell.{grid}", grid, width, -ZEROS, ZEROS, outputs=outputs)
 
-    at_4 = activated("filter.enter", 4, 97)
-    at_8 = activated("filter.to_8", 4, at_4, stride=2)
-    width = activated("filter.to_16", 8, at_8, stride=2)
-    residual("filter.at_16", 16, width)
-    width = activated("filter.up_8", 16, width)
-    width = activated("filter.merge_8", 8, at_8 + width)
-    residual("filter.at_8", 8, width)
-    width = activated("filter.up_4", 8, width)
-    width = activated("filter.merge_4", 4, at_4 + width)
-    residual("filter.at_4", 4, width)
-    add("filter.finish", 4, width, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=48)
+    kept = {2: activated("filter.enter", 2, 25)}
+    for grid in (4, 8, 16):
+        kept[grid] = activated(f"filter.to_{grid}", grid // 2, kept[grid // 2], stride=2)
+    residual("filter.at_16.0", 16, kept[16])
+    residual("filter.at_16.1", 16, kept[16])
+    width = kept[16]
+    for grid in (8, 4, 2):
+        above = activated(f"filter.up.{grid}", 2 * grid, width)
+        width = activated(f"filter.merge.{grid}", grid, kept[grid] + above)
+        if grid == 8:
+            residual("filter.at_8.0", 8, width)
+            residual("filter.at_8.1", 8, width)
+        else:
+            residual(f"filter.at_{grid}", grid, width)
+    add("filter.finish", 2, width, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=12)
     reach["filter"] += wavelet.REACH
 
     frequencies = file.integers("trit.frequencies", (TABLES, 3))
@@ -322,17 +326,24 @@ def filtered(
     seen.
     """
     layers = model.layers
-    passed = GONE_UNITS * np.clip(latents.magnified(gone, 2), 0, TURNS).astype(np.uint8)
-    seen = [exact.space_to_depth(part, 4) for part in (rough, prediction)]
-    at_4 = convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])
-    at_8 = convolve(at_4, layers["filter.to_8"])
-    x = _residual(convolve(at_8, layers["filter.to_16"]), "filter.at_16", model, convolve)
-    x = exact.upsample2(convolve(x, layers["filter.up_8"]))
-    x = convolve(np.concatenate([at_8, x], 1), layers["filter.merge_8"])
-    x = exact.upsample2(convolve(_residual(x, "filter.at_8", model, convolve), layers["filter.up_4"]))
-    x = convolve(np.concatenate([at_4, x], 1), layers["filter.merge_4"])
-    lacking = convolve(_residual(x, "filter.at_4", model, convolve), layers["filter.finish"])
-    return exact.depth_to_space(lacking, 4)
+    passed = GONE_UNITS * np.clip(latents.magnified(gone, 3), 0, TURNS).astype(np.uint8)
+    seen = [exact.space_to_depth(part, 2) for part in (rough, prediction)]
+    kept = {2: convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])}
+    for grid in (4, 8, 16):
+        kept[grid] = convolve(kept[grid // 2], layers[f"filter.to_{grid}"])
+    x = kept[16]
+    for name in ("filter.at_16.0", "filter.at_16.1"):
+        x = _residual(x, name, model, convolve)
+    for grid, names in (
+        (8, ("filter.at_8.0", "filter.at_8.1")),
+        (4, ("filter.at_4",)),
+        (2, ("filter.at_2",)),
+    ):
+        above = exact.upsample2(convolve(x, layers[f"filter.up.{grid}"]))
+        x = convolve(np.concatenate([kept[grid], above], 1), layers[f"filter.merge.{grid}"])
+        for name in names:
+            x = _residual(x, name, model, convolve)
+    return exact.depth_to_space(convolve(x, layers["filter.finish"]), 2)
 
 
 def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:

@@ -22,8 +22,8 @@ WIDTHS = {2: 24, 4: 48, 8: 64, 16: 96}
 """Channels of the grids of levels, by their pixels."""
 DOWN = {2: 32, 4: 48, 8: 64}
 UP = {8: 48, 4: 32, 2: 16}
-FILTER = {4: 64, 8: 96, 16: 128}
-FILTER_UP = {8: 64, 4: 48}
+FILTER = {2: 32, 4: 64, 8: 128, 16: 192}
+FILTER_UP = {8: 96, 4: 64, 2: 32}
 ZERO_LOW, ZERO_STEP = -3.0, 0.25
 LEAN_STEP = 0.5
 """Logits that tables stand for."""
@@ -153,17 +153,21 @@ class Filter(nn.Module):
         """Make the layers with fresh weights."""
         super().__init__()
         act = self.activation = Activation(BYTE_TOP)
-        self.enter = conv(97, FILTER[4])
+        self.enter = conv(25, FILTER[2])
+        self.to_4 = conv(FILTER[2], FILTER[4], stride=2)
         self.to_8 = conv(FILTER[4], FILTER[8], stride=2)
         self.to_16 = conv(FILTER[8], FILTER[16], stride=2)
-        self.at_16 = Residual(FILTER[16], act)
-        self.up_8 = conv(FILTER[16], FILTER_UP[8], 1)
-        self.merge_8 = conv(FILTER[8] + FILTER_UP[8], FILTER[8])
-        self.at_8 = Residual(FILTER[8], act)
-        self.up_4 = conv(FILTER[8], FILTER_UP[4], 1)
-        self.merge_4 = conv(FILTER[4] + FILTER_UP[4], FILTER[4])
+        self.at_16 = nn.Sequential(Residual(FILTER[16], act), Residual(FILTER[16], act))
+        self.at_8 = nn.Sequential(Residual(FILTER[8], act), Residual(FILTER[8], act))
         self.at_4 = Residual(FILTER[4], act)
-        self.finish = conv(FILTER[4], 48, gain=0.02)
+        self.at_2 = Residual(FILTER[2], act)
+        self.up = nn.ModuleDict(
+            {str(grid): conv(FILTER[2 * grid], width, 1) for grid, width in FILTER_UP.items()}
+        )
+        self.merge = nn.ModuleDict(
+            {str(grid): conv(FILTER[grid] + width, FILTER[grid]) for grid, width in FILTER_UP.items()}
+        )
+        self.finish = conv(FILTER[2], 12, gain=0.02)
 
     def forward(self, rough: Tensor, prediction: Tensor, gone: Tensor) -> Tensor:
         """Return what is lacking (N, 3, H, W) in grey levels.
@@ -171,15 +175,16 @@ class Filter(nn.Module):
         ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``gone`` (N, 1, H/16, W/16) turns.
         """
         act = self.activation
-        seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 4)
-        passed = doubled(doubled(gone.clamp(0, TURNS) * (GONE_UNITS * STEP)))
-        at_4 = act(self.enter(torch.cat([seen, passed], 1)))
+        seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 2)
+        passed = F.interpolate(gone.clamp(0, TURNS) * (GONE_UNITS * STEP), scale_factor=8, mode="nearest")
+        at_2 = act(self.enter(torch.cat([seen, passed], 1)))
+        at_4 = act(self.to_4(at_2))
         at_8 = act(self.to_8(at_4))
-        x = doubled(act(self.up_8(self.at_16(act(self.to_16(at_8))))))
-        x = self.at_8(act(self.merge_8(torch.cat([at_8, x], 1))))
-        x = doubled(act(self.up_4(x)))
-        x = self.at_4(act(self.merge_4(torch.cat([at_4, x], 1))))
-        lacking = F.pixel_shuffle(self.finish(x), 4).float() * LACKING
+        x = self.at_16(act(self.to_16(at_8)))
+        for grid, entered, refine in ((8, at_8, self.at_8), (4, at_4, self.at_4), (2, at_2, self.at_2)):
+            above = doubled(act(self.up[str(grid)](x)))
+            x = refine(act(self.merge[str(grid)](torch.cat([entered, above], 1))))
+        lacking = F.pixel_shuffle(self.finish(x), 2).float() * LACKING
         return snapped(lacking, 1 / 4) if act.rounding else lacking
 
 

@@ -39,11 +39,13 @@ MATRIX_RATE = 0.005
 TRITS_SHARE = 0.7
 EARLIEST = 5
 """The first turn before which the networks tell tables, less one."""
+FILTERED_FROM = 10
+"""The first turn that the filter learns from: before it pictures hardly differ from their predictions."""
 LATEST = 7
 """Blocks are put off by fewer turns."""
 REGIONAL = 1 / 4
 LEAST_BITS = 300.0
-LIKENESS_WEIGHT = 1.0
+LIKENESS_WEIGHT = 0.3
 FIRST_BATCHES = 40
 TABLE_BATCHES = 40
 BEFORE = 200.0
@@ -113,12 +115,14 @@ def waiting_bits(cut: Cut, told: list[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
-def turns(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def turns(
+    rng: np.random.Generator, shape: tuple[int, ...], earliest: int = EARLIEST
+) -> tuple[np.ndarray, np.ndarray]:
     """Return turns gone int8 (N, 1, h, w), and by how many turns blocks are put off; every fourth crop's are.
 
     Those are put off by 2x2 blocks, by random turns, as for recognition.
     """
-    turn = rng.integers(EARLIEST, TURNS, (BATCH, 1, 1, 1))
+    turn = rng.integers(earliest, TURNS, (BATCH, 1, 1, 1))
     later = rng.integers(0, LATEST, (BATCH, 1, -(-shape[0] // 2), -(-shape[1] // 2)))
     later = (later * (rng.random((BATCH, 1, 1, 1)) < REGIONAL)).repeat(2, 2).repeat(2, 3)
     later = later[:, :, : shape[0], : shape[1]]
@@ -160,7 +164,7 @@ def drawn(
     Turns of a plane before the last are taken as planes and bands alone tell them, which is as good here.
     """
     cells = finest(pictures, predictions)
-    cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
+    cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM)[0])
     cut.lead(partial(cut.first_told, model))
     around = model.around(predictions)
     due, named = cut.due(cut.told(model, around))
