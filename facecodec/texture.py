@@ -34,6 +34,8 @@ from .wavelet import BANDS, LEVELS, STRIDE
 RESIDUAL_TOP = 511
 RESIDUAL_UNITS = 4
 SHORTCUT_TOP = 2047
+REFINEMENTS = {2: 1, 4: 1, 8: 2, 16: 2}
+"""How many blocks around a shortcut the filter has on each of its grids, by their pixels."""
 TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 16."""
 MOST_BITS = 24
@@ -115,20 +117,16 @@ def _load(file: weights.Model) -> TextureModel:
         outputs = 2 * BANDS[LEVELS - grid.bit_length() + 1]
         add(f"trits.tell.{grid}", grid, width, -ZEROS, ZEROS, outputs=outputs)
 
-    kept = {2: activated("filter.enter", 2, 25)}
+    entered[2] = activated("filter.enter", 2, 25)
     for grid in (4, 8, 16):
-        kept[grid] = activated(f"filter.to_{grid}", grid // 2, kept[grid // 2], stride=2)
-    residual("filter.at_16.0", 16, kept[16])
-    residual("filter.at_16.1", 16, kept[16])
-    width = kept[16]
-    for grid in (8, 4, 2):
-        above = activated(f"filter.up.{grid}", 2 * grid, width)
-        width = activated(f"filter.merge.{grid}", grid, kept[grid] + above)
-        if grid == 8:
-            residual("filter.at_8.0", 8, width)
-            residual("filter.at_8.1", 8, width)
-        else:
-            residual(f"filter.at_{grid}", grid, width)
+        entered[grid] = activated(f"filter.down.{grid}", grid // 2, entered[grid // 2], stride=2)
+    width = entered[16]
+    for grid in (16, 8, 4, 2):
+        if grid < STRIDE:
+            above = activated(f"filter.up.{grid}", 2 * grid, width)
+            width = activated(f"filter.merge.{grid}", grid, entered[grid] + above)
+        for index in range(REFINEMENTS[grid]):
+            residual(f"filter.at.{grid}.{index}", grid, width)
     add("filter.finish", 2, width, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=12)
     reach["filter"] += wavelet.REACH
 
@@ -328,21 +326,16 @@ def filtered(
     layers = model.layers
     passed = GONE_UNITS * np.clip(latents.magnified(gone, 3), 0, TURNS).astype(np.uint8)
     seen = [exact.space_to_depth(part, 2) for part in (rough, prediction)]
-    kept = {2: convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])}
+    entered = {2: convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])}
     for grid in (4, 8, 16):
-        kept[grid] = convolve(kept[grid // 2], layers[f"filter.to_{grid}"])
-    x = kept[16]
-    for name in ("filter.at_16.0", "filter.at_16.1"):
-        x = _residual(x, name, model, convolve)
-    for grid, names in (
-        (8, ("filter.at_8.0", "filter.at_8.1")),
-        (4, ("filter.at_4",)),
-        (2, ("filter.at_2",)),
-    ):
-        above = exact.upsample2(convolve(x, layers[f"filter.up.{grid}"]))
-        x = convolve(np.concatenate([kept[grid], above], 1), layers[f"filter.merge.{grid}"])
-        for name in names:
-            x = _residual(x, name, model, convolve)
+        entered[grid] = convolve(entered[grid // 2], layers[f"filter.down.{grid}"])
+    x = entered[16]
+    for grid in (16, 8, 4, 2):
+        if grid < STRIDE:
+            above = exact.upsample2(convolve(x, layers[f"filter.up.{grid}"]))
+            x = convolve(np.concatenate([entered[grid], above], 1), layers[f"filter.merge.{grid}"])
+        for index in range(REFINEMENTS[grid]):
+            x = _residual(x, f"filter.at.{grid}.{index}", model, convolve)
     return exact.depth_to_space(convolve(x, layers["filter.finish"]), 2)
 
 

@@ -520,15 +520,19 @@ def merge(e, o):
 
 def lacking(rough, padded, gone, tensors):
     """Return what a rough picture lacks, in 1/4 grey level."""
-    passed = spread(2 * np.clip(gone, 0, 24), 2)[None]
-    y4 = layer(tensors, "filter.enter", space_to_depth(rough, 4), space_to_depth(padded, 4), passed)
-    y8 = layer(tensors, "filter.to_8", y4, stride=2)
-    x = shortcut(tensors, "filter.at_16", layer(tensors, "filter.to_16", y8, stride=2))
-    x = layer(tensors, "filter.merge_8", y8, upsample(layer(tensors, "filter.up_8", x)))
-    x = shortcut(tensors, "filter.at_8", x)
-    x = layer(tensors, "filter.merge_4", y4, upsample(layer(tensors, "filter.up_4", x)))
-    x = shortcut(tensors, "filter.at_4", x)
-    return depth_to_space(layer(tensors, "filter.finish", x, lo=-511, hi=511), 4)
+    passed = spread(2 * np.clip(gone, 0, 24), 3)[None]
+    y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), passed)
+    y4 = layer(tensors, "filter.down.4", y2, stride=2)
+    y8 = layer(tensors, "filter.down.8", y4, stride=2)
+    x = shortcut(tensors, "filter.at.16.0", layer(tensors, "filter.down.16", y8, stride=2))
+    x = shortcut(tensors, "filter.at.16.1", x)
+    x = layer(tensors, "filter.merge.8", y8, upsample(layer(tensors, "filter.up.8", x)))
+    x = shortcut(tensors, "filter.at.8.1", shortcut(tensors, "filter.at.8.0", x))
+    x = layer(tensors, "filter.merge.4", y4, upsample(layer(tensors, "filter.up.4", x)))
+    x = shortcut(tensors, "filter.at.4.0", x)
+    x = layer(tensors, "filter.merge.2", y2, upsample(layer(tensors, "filter.up.2", x)))
+    x = shortcut(tensors, "filter.at.2.0", x)
+    return depth_to_space(layer(tensors, "filter.finish", x, lo=-511, hi=511), 2)
 
 
 # Exact residual

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from facecodec.exact import BYTE_TOP
 from facecodec.latents import GONE_UNITS, LEANS, PLANES, TURNS, ZEROS
 from facecodec.networks.quantised import STEP, Activation, snapped
+from facecodec.texture import REFINEMENTS
 from facecodec.wavelet import BANDS, LEVELS
 
 AROUND = (32, 64)
@@ -154,13 +155,15 @@ class Filter(nn.Module):
         super().__init__()
         act = self.activation = Activation(BYTE_TOP)
         self.enter = conv(25, FILTER[2])
-        self.to_4 = conv(FILTER[2], FILTER[4], stride=2)
-        self.to_8 = conv(FILTER[4], FILTER[8], stride=2)
-        self.to_16 = conv(FILTER[8], FILTER[16], stride=2)
-        self.at_16 = nn.Sequential(Residual(FILTER[16], act), Residual(FILTER[16], act))
-        self.at_8 = nn.Sequential(Residual(FILTER[8], act), Residual(FILTER[8], act))
-        self.at_4 = Residual(FILTER[4], act)
-        self.at_2 = Residual(FILTER[2], act)
+        self.down = nn.ModuleDict(
+            {str(grid): conv(FILTER[grid // 2], FILTER[grid], stride=2) for grid in (4, 8, 16)}
+        )
+        self.at = nn.ModuleDict(
+            {
+                str(grid): nn.Sequential(*(Residual(width, act) for _ in range(REFINEMENTS[grid])))
+                for grid, width in FILTER.items()
+            }
+        )
         self.up = nn.ModuleDict(
             {str(grid): conv(FILTER[2 * grid], width, 1) for grid, width in FILTER_UP.items()}
         )
@@ -177,13 +180,13 @@ class Filter(nn.Module):
         act = self.activation
         seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 2)
         passed = F.interpolate(gone.clamp(0, TURNS) * (GONE_UNITS * STEP), scale_factor=8, mode="nearest")
-        at_2 = act(self.enter(torch.cat([seen, passed], 1)))
-        at_4 = act(self.to_4(at_2))
-        at_8 = act(self.to_8(at_4))
-        x = self.at_16(act(self.to_16(at_8)))
-        for grid, entered, refine in ((8, at_8, self.at_8), (4, at_4, self.at_4), (2, at_2, self.at_2)):
+        entered = {2: act(self.enter(torch.cat([seen, passed], 1)))}
+        for grid in (4, 8, 16):
+            entered[grid] = act(self.down[str(grid)](entered[grid // 2]))
+        x = self.at["16"](entered[16])
+        for grid in (8, 4, 2):
             above = doubled(act(self.up[str(grid)](x)))
-            x = refine(act(self.merge[str(grid)](torch.cat([entered, above], 1))))
+            x = self.at[str(grid)](act(self.merge[str(grid)](torch.cat([entered[grid], above], 1))))
         lacking = F.pixel_shuffle(self.finish(x), 2).float() * LACKING
         return snapped(lacking, 1 / 4) if act.rounding else lacking
 
