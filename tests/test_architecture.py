@@ -32,7 +32,7 @@ ROWS = (
 )
 LEVEL = {part: level for level, row in enumerate(ROWS) for part in row}
 # The float networks stand beside the rows: they serve the codec and the trainers, which import them late.
-NETWORKS_MAY_USE = {"errors", "exact", "geometry", "wavelet", "latents", "weights", "faces"}
+NETWORKS_MAY_USE = {"errors", "exact", "geometry", "wavelet", "latents", "weights", "faces", "texture"}
 NETWORKS_EARLY = {"evaluation", "training"}
 NETWORKS_SERVE = {"faces", "codec", "encoder", *NETWORKS_EARLY}
 

@@ -184,7 +184,7 @@ def test_a_generator_that_breaks_a_rule_is_refused(folder, key, change, message)
         ("trits.tell.16.weight", lambda a: a[:-1], "trits.tell.16.weight is"),
         ("trits.at_8.second.weight", lambda a: a[:-1], "trits.at_8.second.weight is"),
         ("filter.finish.weight", lambda a: a[:-1], "filter.finish.weight is"),
-        ("filter.at_4.second.weight", lambda a: a[:-1], "filter.at_4.second.weight is"),
+        ("filter.at.4.0.second.weight", lambda a: a[:-1], "filter.at.4.0.second.weight is"),
         ("trit.frequencies", lambda a: a + 1, "texture-v1: tables of trits: frequencies"),
         ("trit.frequencies", lambda a: a[:-1], "trit.frequencies is"),
         ("thresholds", lambda a: a[::-1], "the last turn of a plane leaves trits out"),
