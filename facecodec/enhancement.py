@@ -40,11 +40,15 @@ class Order(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """What is known when a turn is over: its number, the latents, and the tables uint16 (n,) told for it."""
+    """What is known when a turn is over: its number, the latents, and the tables uint16 (n,) told for it.
+
+    ``part`` is -1, 0 or 1: less than a quarter of its trits have come, up to three, or more.
+    """
 
     number: int
     known: Latents
     tables: npt.NDArray[np.uint16]
+    part: int
 
 
 def walk(
@@ -68,15 +72,18 @@ def walk(
             zip(*(known.levels(flat) for flat in (due, known.known, tables)), strict=True)
         ):
             now[:] = latents.due(seen, latents.magnified(gone, level), named, level, model.thresholds)
+        asked, came = int(due.sum()), 0
         for positions, named in ordered(due, tables):
             given = trits(known, positions, named)
+            came += given.size
             reached = positions[: given.size]
             known.cell[reached] = 3 * known.cell[reached] + given.astype(np.int16) - np.int16(1)
             known.known[reached] += np.uint8(1)
             if given.size < named.size:
-                yield Turn(number, known, tables)
-                return
-        yield Turn(number, known, tables)
+                break
+        yield Turn(number, known, tables, (4 * came - asked) // max(2 * asked, 1))
+        if came < asked:
+            return
 
 
 def encode(
@@ -141,5 +148,5 @@ def decode(
     decoder.finish()
     del around
     picture: Pixels = prediction.copy()
-    synthesise(turn.known, turn.tables, gone, picture, model, convolve)
+    synthesise(turn.known, turn.tables, gone, turn.part, picture, model, convolve)
     return picture

@@ -81,6 +81,17 @@ def gone(turn: int | Integers, delay: Integers) -> Integers:
     return turns
 
 
+def depth(gone: Integers, part: int | Integers) -> npt.NDArray[np.uint8]:
+    """Return how far blocks have come, in halves of a turn, 0..48.
+
+    ``gone`` are the turns that they had seen before the last one, ``part`` (-1, 0 or 1) is that of this one;
+    so the end of a turn is the beginning of the next.
+    """
+    halves = GONE_UNITS * np.clip(gone.astype(np.int16), 0, TURNS) + part
+    passed: npt.NDArray[np.uint8] = np.clip(halves, 0, GONE_UNITS * TURNS).astype(np.uint8)
+    return passed
+
+
 def magnified(blocks: npt.NDArray[Any], level: int) -> npt.NDArray[Any]:
     """Return a map (..., h, w) of blocks on the grid of a level (..., h << level, w << level)."""
     return blocks.repeat(1 << level, axis=-2).repeat(1 << level, axis=-1)

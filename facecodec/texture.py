@@ -19,7 +19,6 @@ from . import exact, geometry, latents, wavelet, weights
 from .errors import WeightsError
 from .exact import BYTE_TOP, Conv2d, Layer, Map, conv2d
 from .latents import (
-    GONE_UNITS,
     LEANS,
     MAGNITUDES,
     PLANES,
@@ -268,14 +267,15 @@ def synthesise(
     known: Latents,
     tables: npt.NDArray[np.uint16],
     gone: Integers,
+    part: int,
     picture: Pixels,
     model: TextureModel,
     convolve: Conv2d = conv2d,
 ) -> None:
     """Turn a prediction (H, W, 3) into the picture of what is known of its latents, in its place.
 
-    ``tables`` uint16 (n,) are those told before the last turn, and ``gone`` int8 (1, h, w) the turns that
-    blocks had seen by then.
+    ``tables`` uint16 (n,) are those told before the last turn, ``gone`` int8 (1, h, w) the turns that blocks
+    had seen by then, and ``part`` -1, 0 or 1, how much of the last one has come.
     """
 
     def tile(where: Integers, gone: Integers, *state: Integers) -> tuple[Integers]:
@@ -287,7 +287,8 @@ def synthesise(
         colours = exact.around(picture, where, STRIDE)
         fine = wavelet.synthesised(samples) + wavelet.UNITS * colours.astype(np.int64)
         rough = np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8)
-        lacking = filtered(rough, colours.astype(np.uint8), gone, model, convolve).astype(np.int64)
+        passed = latents.depth(gone, part)
+        lacking = filtered(rough, colours.astype(np.uint8), passed, model, convolve).astype(np.int64)
         fine += wavelet.UNITS // RESIDUAL_UNITS * lacking
         return (np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8),)
 
@@ -316,17 +317,16 @@ def synthesise(
 
 
 def filtered(
-    rough: Map, prediction: Map, gone: Integers, model: TextureModel, convolve: Conv2d = conv2d
+    rough: Map, prediction: Map, passed: Integers, model: TextureModel, convolve: Conv2d = conv2d
 ) -> Map:
     """Return what a rough picture lacks, (N, 3, H, W) in 1/4 grey level, as one that was left so early does.
 
-    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``gone`` (N, 1, h, w) the turns that blocks have
-    seen.
+    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, h, w) is what ``depth`` says of
+    blocks.
     """
     layers = model.layers
-    passed = GONE_UNITS * np.clip(latents.magnified(gone, 3), 0, TURNS).astype(np.uint8)
-    seen = [exact.space_to_depth(part, 2) for part in (rough, prediction)]
-    entered = {2: convolve(np.concatenate([*seen, passed], 1), layers["filter.enter"])}
+    seen = [*(exact.space_to_depth(part, 2) for part in (rough, prediction)), latents.magnified(passed, 3)]
+    entered = {2: convolve(np.concatenate(seen, 1), layers["filter.enter"])}
     for grid in (4, 8, 16):
         entered[grid] = convolve(entered[grid // 2], layers[f"filter.down.{grid}"])
     x = entered[16]

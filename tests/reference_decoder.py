@@ -366,12 +366,12 @@ def enhance(data, prediction, tensors, delay):
     height, width = prediction.shape[:2]
     padded = np.pad(prediction.astype(int), ((0, -height % 16), (0, -width % 16), (0, 0)), "edge")
     padded = padded.transpose(2, 0, 1)
-    cells, known, tables, gone = refine(stream, padded, tensors, delay)
+    cells, known, tables, gone, part = refine(stream, padded, tensors, delay)
     levels = zip(range(4), cells, known, tables, strict=True)
     samples = [settle(tensors, *level, spread(gone, level[0])) for level in levels]
     fine = inverse_wavelet(samples) + 16 * padded
     rough = np.clip((fine + 8) >> 4, 0, 255)
-    fine += 4 * lacking(rough, padded, gone, tensors)
+    fine += 4 * lacking(rough, padded, gone, part, tensors)
     return np.clip((fine + 8) >> 4, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
@@ -409,7 +409,7 @@ def block_delays(regions, geometries, width, height):
 
 
 def refine(stream, padded, tensors, delay):
-    """Return cell, known and table of all latents, a map a level, and the turns that blocks had seen."""
+    """Return cell, known and table of all latents, a map a level, turns gone of blocks, and part."""
     rows, columns = delay.shape
     shapes = [(12 if level == 0 else 9, rows << level, columns << level) for level in range(4)]
     cells = [np.zeros(shape, int) for shape in shapes]
@@ -431,13 +431,13 @@ def refine(stream, padded, tensors, delay):
             waits = (known[level] == grid // 3) & (known[level] < 8)
             now = waits & (table < 17 * tensors["thresholds"].astype(int)[grid % 3])
             due += [(table[at], level, at) for at in map(tuple, np.argwhere(now))]
-        for table, level, at in sorted(due):
+        for count, (table, level, at) in enumerate(sorted(due), 1):
             if table not in coders:
                 coders[table] = cumulative(tensors["trit.frequencies"][table])
             cells[level][at] = 3 * cells[level][at] + stream.symbol(coders[table]) - 1
             known[level][at] += 1
             if stream.at_end:
-                return cells, known, tables, gone
+                return cells, known, tables, gone, (4 * count - len(due)) // (2 * len(due))
     raise Refused("CorruptError")
 
 
@@ -518,9 +518,9 @@ def merge(e, o):
     return np.stack([e, o], 2).reshape(len(e), 2 * n, -1)
 
 
-def lacking(rough, padded, gone, tensors):
+def lacking(rough, padded, gone, part, tensors):
     """Return what a rough picture lacks, in 1/4 grey level."""
-    passed = spread(2 * np.clip(gone, 0, 24), 3)[None]
+    passed = spread(np.clip(2 * np.clip(gone, 0, 24) + part, 0, 48), 3)[None]
     y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), passed)
     y4 = layer(tensors, "filter.down.4", y2, stride=2)
     y8 = layer(tensors, "filter.down.8", y4, stride=2)

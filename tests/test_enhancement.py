@@ -87,7 +87,7 @@ def synthesise(turn, prediction, delay, model, convolve=conv2d):
     """Return the picture of what is known after a turn; the prediction stays as it is."""
     picture = prediction.copy()
     gone = latents.gone(turn.number, delay)[None]
-    texture.synthesise(turn.known, turn.tables, gone, picture, model, convolve)
+    texture.synthesise(turn.known, turn.tables, gone, turn.part, picture, model, convolve)
     return picture
 
 
@@ -338,7 +338,7 @@ def test_nothing_beyond_the_halo_changes_a_tile(small):
         gone = latents.gone(6, delay)[None]
         tables = texture.told(turn.known, gone, 6, around, small)
         picture = prediction.copy()
-        texture.synthesise(turn.known, tables, gone, picture, small)
+        texture.synthesise(turn.known, tables, gone, turn.part, picture, small)
         return turn.known, tables, picture
 
     def near(changed, grid, reach):
@@ -364,7 +364,7 @@ def test_nothing_beyond_the_halo_changes_a_tile(small):
 
     def picture(known, prediction, tables=tables):
         result = prediction.copy()
-        texture.synthesise(known, tables, gone, result, small)
+        texture.synthesise(known, tables, gone, 1, result, small)
         return result
 
     before = picture(known, prediction)

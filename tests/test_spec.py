@@ -441,7 +441,7 @@ def test_the_worked_example_of_an_enhancement(steps):
     data, expected = example("An enhancement")
     assert data == (FOLDER / "valid" / "example.fsc").read_bytes()
     decoded, picture = reference_decoder.decode(data, SMALL), facecodec.decode(data).pixels
-    cells, known, tables, gone = steps["refine"]
+    cells, known, tables, gone, _ = steps["refine"]
     assert np.unique(gone).tolist() == [int(turn) for turn in re.findall(r"stopped after turn (\d+)", SPEC)]
     assert [set(level.ravel().tolist()) for level in known] == [{2}, {2}, {2}, {3}]
     found = {

@@ -344,12 +344,13 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     around = texture.surroundings(prediction, model)
     changes = texture.changed(views, around.at_8, around.at_16, model)
     planes = [np.ascontiguousarray(part.transpose(2, 0, 1)[None]) for part in (rough, prediction)]
-    lacking = texture.filtered(*planes, gone, model)
+    passed = latents.depth(gone, -1)
+    lacking = texture.filtered(*planes, passed, model)
     with torch.inference_mode():
         pixels = [torch.from_numpy(part).float() for part in planes]
         at_8, at_16 = network.around(pixels[1])
         twins = network.trits([torch.from_numpy(view).float() for view in views], at_8, at_16)
-        twin = network.filter(*pixels, torch.from_numpy(gone).float())
+        twin = network.filter(*pixels, torch.from_numpy(passed).float())
     for mine, other in ((around.at_8, at_8), (around.at_16, at_16)):
         off = np.abs(mine - other.numpy() / STEP)
         assert off.max() <= 6

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facecodec.exact import BYTE_TOP
-from facecodec.latents import GONE_UNITS, LEANS, PLANES, TURNS, ZEROS
+from facecodec.latents import LEANS, PLANES, ZEROS
 from facecodec.networks.quantised import STEP, Activation, snapped
 from facecodec.texture import REFINEMENTS
 from facecodec.wavelet import BANDS, LEVELS
@@ -172,15 +172,15 @@ class Filter(nn.Module):
         )
         self.finish = conv(FILTER[2], 12, gain=0.02)
 
-    def forward(self, rough: Tensor, prediction: Tensor, gone: Tensor) -> Tensor:
+    def forward(self, rough: Tensor, prediction: Tensor, passed: Tensor) -> Tensor:
         """Return what is lacking (N, 3, H, W) in grey levels.
 
-        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``gone`` (N, 1, H/16, W/16) turns.
+        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, H/16, W/16) halves of turns.
         """
         act = self.activation
         seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 2)
-        passed = F.interpolate(gone.clamp(0, TURNS) * (GONE_UNITS * STEP), scale_factor=8, mode="nearest")
-        entered = {2: act(self.enter(torch.cat([seen, passed], 1)))}
+        spread = F.interpolate(passed * STEP, scale_factor=8, mode="nearest")
+        entered = {2: act(self.enter(torch.cat([seen, spread], 1)))}
         for grid in (4, 8, 16):
             entered[grid] = act(self.down[str(grid)](entered[grid // 2]))
         x = self.at["16"](entered[16])

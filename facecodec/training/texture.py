@@ -141,18 +141,17 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
     for step in run.steps():
         pictures, predictions, frames = draw.batch()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            cut, named = drawn(model, pictures, predictions, rng)
+            cut, named, passed = drawn(model, pictures, predictions, rng)
         rough = rough_picture(cut, named, predictions, counted)
         error = (rough - pictures).square().mean((1, 2, 3))
-        gone = torch.from_numpy(cut.gone).float()
         with torch.autocast("cpu", torch.bfloat16):
-            lacking = model.filter(rough.round().clamp(0, 255), predictions, gone)
+            lacking = model.filter(rough.round().clamp(0, 255), predictions, passed)
         decoded = rough + lacking
         filtered = (decoded - pictures).square().mean((1, 2, 3))
         loss = (filtered / (error + 1)).mean()
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
-            unlike = likeness.lacking(decoded, pictures, frames, -gone.mean((1, 2, 3)).numpy())
+            unlike = likeness.lacking(decoded, pictures, frames, -passed.mean((1, 2, 3)).numpy())
         run.descend(loss + LIKENESS_WEIGHT * unlike, clip=1.0)
         gain = 10 * torch.log10((error + 0.1) / (filtered.detach() + 0.1)).mean()
         run.note(loss=loss.item(), gain=gain.item(), unlike=LIKENESS_STEPS * unlike.item())
@@ -162,8 +161,8 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
 
 def drawn(
     model: Texture, pictures: Tensor, predictions: Tensor, rng: np.random.Generator
-) -> tuple[Cut, list[np.ndarray]]:
-    """Return what is known of crops when their streams are cut anywhere, and the tables told last.
+) -> tuple[Cut, list[np.ndarray], Tensor]:
+    """Return what is known of crops when their streams are cut anywhere, the tables told last, and the depth.
 
     Turns of a plane before the last are taken as planes and bands alone tell them, which is as good here.
     """
@@ -172,8 +171,10 @@ def drawn(
     cut.lead(partial(cut.first_told, model))
     around = model.around(predictions)
     due, named = cut.due(cut.told(model, around))
-    cut.refine(share_of(due, named, rng.random(len(pictures))))
-    return cut, named
+    shares = rng.random(len(pictures))
+    cut.refine(share_of(due, named, shares))
+    parts = np.floor(2 * shares - 0.5).astype(np.int16)[:, None, None, None]
+    return cut, named, torch.from_numpy(latents.depth(cut.gone, parts)).float()
 
 
 def rough_picture(
