@@ -174,6 +174,31 @@ def test_a_stream_of_whole_turns_ends_with_them(small, latest):
     assert len({*sizes}) > 4
 
 
+def test_a_turn_knows_which_part_of_its_trits_has_come(small):
+    prediction = waves(32, 32)
+    cells, delay = finest(prediction), at_once(prediction)
+    source, left = truth(cells), 0
+
+    def trits(known, positions, named):
+        nonlocal left
+        given = source(known, positions, named)[:left]
+        left -= given.size
+        return given
+
+    planes = [after(source, prediction, delay, small, turns=turns).known.known for turns in (8, 9)]
+    before, size = (
+        int(np.subtract(*pair, dtype=int).sum())
+        for pair in ((planes[0], Latents.unknown(*shape(prediction)).known), planes[::-1])
+    )
+    assert size > 100
+    for came in range(0, size + 1, 7):
+        left = before + came
+        turn = after(trits, prediction, delay, small)
+        assert turn.number == 8
+        quarters = 4 * came / size
+        assert turn.part == (-1 if quarters < 1 else 0 if quarters < 3 else 1)
+
+
 def test_a_share_of_a_turn_is_that_share_of_its_bytes(small):
     prediction = waves(40, 50)
     cells, delay = finest(prediction), at_once(prediction)

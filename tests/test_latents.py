@@ -19,6 +19,7 @@ from facecodec.latents import (
     ZEROS,
     Latents,
     above,
+    depth,
     due,
     finest,
     first_told,
@@ -76,6 +77,19 @@ def test_turns_gone_are_counted_from_the_first_of_a_block(turn, delay):
     found = gone(turn, np.full((1, 1), delay, np.uint8))
     assert found.dtype == np.int8
     assert found.item() == max(-1, min(TURNS, turn - delay))
+
+
+@given(st.integers(0, TURNS - 1), st.sampled_from([-1, 0, 1]))
+def test_the_end_of_a_turn_is_as_deep_as_the_beginning_of_the_next(turn, part):
+    before, now, after = (depth(np.array([turn + more], np.int8), part)[0] for more in (-1, 0, 1))
+    assert before <= now <= after
+    assert depth(np.array([turn], np.int8), 1) == depth(np.array([turn + 1], np.int8), -1) == 2 * turn + 1
+    assert now == max(0, 2 * turn + part)
+
+
+@pytest.mark.parametrize("part", [-1, 0, 1])
+def test_blocks_that_have_not_begun_or_are_done_stay_in_range(part):
+    assert depth(np.array([-1, TURNS], np.int8), part).tolist() == [max(0, part), min(48, 48 + part)]
 
 
 @given(levels)

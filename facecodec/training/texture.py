@@ -36,7 +36,7 @@ from facecodec.wavelet import BANDS
 
 RATE = 1e-3
 MATRIX_RATE = 0.005
-TRITS_SHARE = 0.7
+TRITS_SHARE = 0.4
 EARLIEST = 5
 """The first turn before which the networks tell tables, less one."""
 FILTERED_FROM = 10
