@@ -22,8 +22,6 @@ SHIFT = 16
 HALF = 1 << (SHIFT - 1)
 PREDICT_1, UPDATE_1, PREDICT_2, UPDATE_2 = -103949, -3472, 57862, 29066
 """The lifting steps of the 9/7 wavelet, times 2^16."""
-MEAN_GAIN = 1.149604398
-"""By how much the mean of an orthonormal transform is larger than that of lifting; details are smaller."""
 COLOURS = np.array([[37837, 37837, 37837], [46341, 0, -46341], [26755, -53510, 26755]], np.int64)
 """Red, green and blue of the unit of each colour, times 2^16."""
 REACH = 64
@@ -31,19 +29,19 @@ REACH = 64
 
 Bands = Sequence[npt.NDArray[Any]]
 Signal = npt.NDArray[Any]
+GAINS = [
+    np.repeat(np.array(gains, np.int64), 3)[:, None, None]
+    for gains in (
+        (28392, 28392, 37522, 21483),
+        (37522, 37522, 49589),
+        (49589, 49589, 65536),
+        (65536, 65536, 86612),
+    )
+]
+"""What each band of each level, coarsest first, is multiplied with before lifting, times 2^16.
 
-
-def _gains() -> list[npt.NDArray[np.int64]]:
-    """Return what each band of each level, coarsest first, is multiplied with before lifting, times 2^16."""
-    gains = []
-    for level in range(LEVELS, 0, -1):
-        mean = MEAN_GAIN ** (-2 * (level - 1))
-        found = np.repeat([mean, mean, mean * MEAN_GAIN**2, mean / MEAN_GAIN**2], 3)
-        gains.append(np.round(found[: BANDS[LEVELS - level], None, None] * (1 << SHIFT)).astype(np.int64))
-    return gains
-
-
-GAINS = _gains()
+A mean of an orthonormal transform is 1.1496 times as large as one of lifting, and a detail as much smaller.
+"""
 
 
 def synthesised(bands: Bands) -> npt.NDArray[np.int64]:
