@@ -273,8 +273,8 @@ def _detail(pixels: Pixels, prediction: Pixels, faces: base_layer.Faces, order: 
 
     def tile(where: npt.NDArray[Any]) -> list[npt.NDArray[np.int16]]:
         picture, known = (exact.around(part, where, wavelet.STRIDE) for part in (pixels, prediction))
-        bands = wavelet.analysed((picture - known)[0])
-        return [latents.finest(band * wavelet.UNITS, level)[None] for level, band in enumerate(bands)]
+        bands = wavelet.analysed(wavelet.UNITS * (picture - known)[0])
+        return [latents.finest(band, level)[None] for level, band in enumerate(bands)]
 
     rows, columns = (latents.blocks(size) for size in pixels.shape[:2])
     levels = exact.tiled(

@@ -2,14 +2,14 @@
 
 Latents are refined trit by trit, turn by turn, so that every prefix of the stream is a picture; where
 regions count, what recognition needs less has its turn later.  Before a turn a network looks at all that is
-known, and tells the table of each trit.  Frozen: bitstream_spec.md, "Enhancement layer".
+known, and tells the table of each trit; before a plane the filter says where latents are to be expected.
+Frozen: bitstream_spec.md, "Enhancement layer".
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -21,7 +21,8 @@ from .entropy import ordered
 from .exact import Conv2d, conv2d
 from .latents import Latents
 from .rans import WORD_BYTES, EmbeddedDecoder, Group, encode_embedded_reverse
-from .texture import Surroundings, TextureModel, surroundings, synthesise, told
+from .synthesis import End, expectation, synthesise
+from .texture import TextureModel, surroundings, told
 
 ID_BYTES = 3
 HEAD_BYTES = ID_BYTES + 1
@@ -38,36 +39,28 @@ class Order(IntEnum):
     REGIONS = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """What is known when a turn is over: its number, the latents, and the tables uint16 (n,) told for it.
-
-    ``part`` is -1, 0 or 1: less than a quarter of its trits have come, up to three, or more.
-    """
-
-    number: int
-    known: Latents
-    tables: npt.NDArray[np.uint16]
-    part: int
-
-
 def walk(
     trits: Callable[[Latents, Integers, Integers], Integers],
+    prediction: Pixels,
     delay: npt.NDArray[np.uint8],
-    around: Surroundings,
     model: TextureModel,
     convolve: Conv2d = conv2d,
-) -> Iterator[Turn]:
-    """Refine the latents of a picture, and yield every turn when it is over; the next one changes its arrays.
+) -> Iterator[End]:
+    """Refine the latents of a picture, and yield the end of every turn; the next one changes its arrays.
 
     ``trits(known, positions, tables)`` gives the trits 0..2 of the next latents, in coding order; fewer than
     asked for end the walk.  ``delay`` (h, w) is how many turns each block is put off.
     """
+    around = surroundings(prediction, model, convolve)
     known = Latents.unknown(*delay.shape)
     due = np.empty(known.known.size, np.bool_)
-    for number in range(latents.TURNS + int(delay.max())):
-        gone = latents.gone(number, delay)[None]
-        tables = told(known, gone, number, around, model, convolve)
+    expected = np.zeros(known.known.size, np.int32)
+    end = End(known, np.zeros(known.known.size, np.uint16), latents.gone(-1, delay)[None], 1)
+    for turn in range(latents.TURNS + int(delay.max())):
+        gone = latents.gone(turn, delay)[None]
+        if turn >= model.asked and turn % latents.PARTS == 0:
+            expected = expectation(end, prediction, model, convolve)
+        tables = told(known, expected, gone, turn, around, model, convolve)
         for level, (now, seen, named) in enumerate(
             zip(*(known.levels(flat) for flat in (due, known.known, tables)), strict=True)
         ):
@@ -81,7 +74,8 @@ def walk(
             known.known[reached] += np.uint8(1)
             if given.size < named.size:
                 break
-        yield Turn(number, known, tables, (4 * came - asked) // max(2 * asked, 1))
+        end = End(known, tables, gone, (4 * came - asked) // max(2 * asked, 1))
+        yield end
         if came < asked:
             return
 
@@ -111,14 +105,13 @@ def encode(
         bits += float(model.bits[named, given].sum())
         return given
 
-    around = surroundings(prediction, model, convolve)
-    for turn in walk(trits, delay, around, model, convolve):
-        if turn.number + 1 >= turns or (max_words is not None and bits > WORD_BITS * (max_words + 1)):
+    for turn, _ in enumerate(walk(trits, prediction, delay, model, convolve)):
+        if turn + 1 >= turns or (max_words is not None and bits > WORD_BITS * (max_words + 1)):
             break
         before = bits
     words = encode_embedded_reverse(reversed(groups))
-    share = before + (bits - before) * (turns - turn.number)
-    return words[: WORD_BYTES * math.ceil(share / WORD_BITS + 1)] if turns < turn.number + 1 else words
+    share = before + (bits - before) * (turns - turn)
+    return words[: WORD_BYTES * math.ceil(share / WORD_BITS + 1)] if turns < turn + 1 else words
 
 
 def decode(
@@ -140,13 +133,11 @@ def decode(
     def trits(_: Latents, positions: Integers, named: Integers) -> Integers:
         return decoder.take(named.size, model.coders.pick(named))
 
-    around = surroundings(prediction, model, convolve)
-    for turn in walk(trits, delay, around, model, convolve):
-        gone = latents.gone(turn.number, delay)[None]
+    for end in walk(trits, prediction, delay, model, convolve):
+        last = end
         if decoder.exhausted:
             break
     decoder.finish()
-    del around
     picture: Pixels = prediction.copy()
-    synthesise(turn.known, turn.tables, gone, turn.part, picture, model, convolve)
+    synthesise(last, picture, model, convolve)
     return picture

@@ -2,7 +2,8 @@
 
 A latent is a sample of a band of the wavelet, in steps of four grey levels.  Its cells are nested thirds: a
 trit of each plane, from the coarsest to the finest, says in which third of its cell the latent is.  A plane
-takes three turns: first those latents are refined that may well leave zero, last all others.
+takes three turns: first those latents are refined that may well leave zero, last all others.  Before a plane
+begins, the filter says of each latent where in its cell, or beside it, it is to be expected.
 Frozen: bitstream_spec.md, "Latents".
 """
 
@@ -33,6 +34,10 @@ WIDTHS = np.array([3 ** (PLANES - known) for known in range(PLANES + 1)], np.int
 SIGNED_TOP, SIGNED_UNITS = 9, 8
 MAGNITUDES = 64
 GONE_UNITS = 2
+OFFSET_MIDDLE = 128
+OFFSETS = 25
+"""Tables that planes and bands tell differ in where in its cell a latent is expected."""
+OFFSET_TOP, OFFSET_START, OFFSET_WIDTH = 96, 100, 8
 
 Integers = npt.NDArray[Any]
 
@@ -120,10 +125,26 @@ def due(
     return chosen
 
 
+def offset(cell: Integers, known: Integers, expected: Integers) -> npt.NDArray[np.int16]:
+    """Return where latents are expected, from the middles of their cells, in 1/64 of their width, -128..127.
+
+    ``expected`` int32 are samples in 1/16 grey level.
+    """
+    width = WIDTHS[known].astype(np.int32)
+    off = (2 * expected + width) // (2 * width) - STEP_UNITS * cell.astype(np.int32)
+    near: npt.NDArray[np.int16] = np.minimum(np.maximum(off, -128), 127).astype(np.int16)
+    return near
+
+
 def seen(
-    cell: Integers, known: Integers, gone: Integers, level: int, magnitude: npt.NDArray[np.uint8]
+    cell: Integers,
+    known: Integers,
+    gone: Integers,
+    offset: Integers,
+    level: int,
+    magnitude: npt.NDArray[np.uint8],
 ) -> npt.NDArray[np.uint8]:
-    """Return what networks see of a level, uint8 (..., 2 C + 1, h, w): values, magnitudes, turns gone.
+    """Return what networks see of a level, uint8 (..., 3 C + 1, h, w): values, magnitudes, turns, offsets.
 
     Values count thirds of the cells of a plane's beginning, from the least one.  ``magnitude`` (2, 64) says
     how large a latent is expected to be: that has its trit of the plane, or waits for it.
@@ -134,22 +155,38 @@ def seen(
     signed = SIGNED_UNITS * (np.minimum(np.maximum(value, -SIGNED_TOP), SIGNED_TOP) + SIGNED_TOP)
     large = magnitude.take(np.minimum(np.abs(value), MAGNITUDES - 1) + MAGNITUDES * ~refined)
     passed = GONE_UNITS * np.clip(gone, 0, TURNS - 1)
-    return np.concatenate([signed, large, passed], -3, dtype=np.uint8, casting="unsafe")
+    parts = [signed, large, passed, offset + OFFSET_MIDDLE]
+    return np.concatenate(parts, -3, dtype=np.uint8, casting="unsafe")
+
+
+def first_table(cell: Integers, gone: Integers, offset: Integers) -> tuple[Integers, Integers]:
+    """Return which of the first tables (8, 3, C, 25), counted on, is that of latents, and in which direction.
+
+    A table is of a plane, of cells around zero, next to that, and farther out, of a band of the level, and of
+    the offset away from zero.  The direction -1, 0, 1 is away from zero, that of the offset where it is zero.
+    """
+    plane = np.clip(gone, 0, TURNS - 1).astype(np.int32) // PARTS
+    bands = cell.shape[-3]
+    kind = np.minimum(np.abs(cell), 2) + 3 * plane
+    away = np.sign(np.where(cell == 0, offset, cell)).astype(np.int16)
+    off = np.minimum(np.maximum(away * offset, -OFFSET_TOP), OFFSET_TOP - 1)
+    part = (off + OFFSET_START) // OFFSET_WIDTH
+    return OFFSETS * (bands * kind + np.arange(bands, dtype=np.int32)[:, None, None]) + part, away
 
 
 def first_told(
-    cell: Integers, gone: Integers, zero: npt.NDArray[np.uint8], lean: npt.NDArray[np.uint8]
+    cell: Integers,
+    gone: Integers,
+    offset: Integers,
+    zero: npt.NDArray[np.uint8],
+    lean: npt.NDArray[np.int8],
 ) -> tuple[Integers, Integers]:
-    """Return how likely 0 is, and how trits lean, as planes and bands alone tell, int16 (..., C, h, w).
+    """Return how likely 0 is, and how trits lean, as planes, bands and offsets alone tell (..., C, h, w).
 
-    ``zero`` and ``lean`` (8, 3, C) are of a plane, of cells around zero, next to that, and farther out, and
-    of a band of the level; what is not zero leans towards zero.
+    Both are int16.  ``zero`` and ``lean`` (8, 3, C, 25) are the first tables of the level.
     """
-    plane = np.clip(gone, 0, TURNS - 1).astype(np.int16) // PARTS
-    bands = cell.shape[-3]
-    kind = np.minimum(np.abs(cell), 2) + 3 * plane
-    chosen = bands * kind + np.arange(bands, dtype=np.int16)[:, None, None]
-    return zero.take(chosen).astype(np.int16), -np.sign(cell) * lean.take(chosen).astype(np.int16)
+    chosen, away = first_table(cell, gone, offset)
+    return zero.take(chosen).astype(np.int16), away * lean.take(chosen).astype(np.int16)
 
 
 def table(zero: Integers, lean: Integers) -> npt.NDArray[np.uint16]:

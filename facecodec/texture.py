@@ -1,4 +1,4 @@
-"""The texture networks of the decoder: what tells the tables of trits, and what filters their picture.
+"""The model of textures, and the networks that tell the tables of trits.
 
 Networks run in tiles, which bounds memory and changes no value.
 Frozen: bitstream_spec.md, "Enhancement layer".
@@ -6,10 +6,8 @@ Frozen: bitstream_spec.md, "Enhancement layer".
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from .exact import BYTE_TOP, Conv2d, Layer, Map, conv2d
 from .latents import (
     LEANS,
     MAGNITUDES,
+    OFFSETS,
     PLANES,
     TABLES,
     TURNS,
@@ -30,8 +29,7 @@ from .latents import (
 from .rans import Tables
 from .wavelet import BANDS, LEVELS, STRIDE
 
-RESIDUAL_TOP = 511
-RESIDUAL_UNITS = 4
+LACKING_TOP = 511
 SHORTCUT_TOP = 2047
 REFINEMENTS = {2: 1, 4: 1, 8: 2, 16: 2}
 """How many blocks around a shortcut the filter has on each of its grids, by their pixels."""
@@ -48,11 +46,12 @@ Integers = npt.NDArray[Any]
 class TextureModel:
     """The integers of the enhancement layer: layers by name, and the tables of trits.
 
-    ``thresholds`` int (3,): how likely 0 may be at most in each turn of a plane.  ``zero`` and ``lean`` uint8
-    (8, 3, 39): what planes and bands alone tell of trits.  ``magnitude`` uint8 (2, 64): how large latents are
-    expected to be.  ``waiting`` int8 (3, 867) and ``rest`` int8 (4,): where in their cells they are.
+    ``thresholds`` int (3,): how likely 0 may be at most in each turn of a plane.  ``zero`` uint8 and ``lean``
+    int8 (8, 3, C, 25) a level: what planes, bands and offsets alone tell of trits.  ``magnitude`` uint8
+    (2, 64): how large latents are expected to be.  ``waiting`` int8 (3, 867) and ``rest`` int8 (4,): where in
+    their cells they are.
     ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
-    ``asked``: the first turn before which the networks tell tables.  ``bits`` (867, 3): what trits take.
+    ``asked``: the first turn before which the networks are asked.  ``bits`` (867, 3): what trits take.
     ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 16.
     """
 
@@ -62,8 +61,8 @@ class TextureModel:
     coders: Tables
     bits: npt.NDArray[np.float32]
     thresholds: npt.NDArray[np.int16]
-    zero: npt.NDArray[np.uint8]
-    lean: npt.NDArray[np.uint8]
+    zero: list[npt.NDArray[np.uint8]]
+    lean: list[npt.NDArray[np.int8]]
     magnitude: npt.NDArray[np.uint8]
     waiting: npt.NDArray[np.int8]
     rest: npt.NDArray[np.int8]
@@ -100,7 +99,7 @@ def _load(file: weights.Model) -> TextureModel:
     entered: dict[int, int] = {}
     below = 0
     for grid, others in ((2, 0), (4, 0), (8, around_8), (16, around_16)):
-        seen = 2 * BANDS[LEVELS - grid.bit_length() + 1] + 1
+        seen = 3 * BANDS[LEVELS - grid.bit_length() + 1] + 1
         entered[grid] = activated(f"trits.enter.{grid}", grid, seen + below + others)
         if grid < STRIDE:
             below = activated(f"trits.down.{grid}", grid, entered[grid], stride=2)
@@ -126,8 +125,8 @@ def _load(file: weights.Model) -> TextureModel:
             width = activated(f"filter.merge.{grid}", grid, entered[grid] + above)
         for index in range(REFINEMENTS[grid]):
             residual(f"filter.at.{grid}.{index}", grid, width)
-    add("filter.finish", 2, width, -RESIDUAL_TOP, RESIDUAL_TOP, outputs=12)
-    reach["filter"] += wavelet.REACH
+    add("filter.finish", 2, width, -LACKING_TOP, LACKING_TOP, outputs=12)
+    reach["filter"] += 2 * wavelet.REACH
 
     frequencies = file.integers("trit.frequencies", (TABLES, 3))
     try:
@@ -146,7 +145,8 @@ def _load(file: weights.Model) -> TextureModel:
     thresholds = within("thresholds", (latents.PARTS,), 0, ZEROS)
     if int(thresholds[-1]) != ZEROS:
         raise WeightsError(f"{file.name}: the last turn of a plane leaves trits out")
-    maps = sum(BANDS)
+    first = (PLANES, 3, sum(BANDS), OFFSETS)
+    bounds = np.cumsum(BANDS)[:-1]
     return TextureModel(
         file.name,
         file.id,
@@ -154,8 +154,8 @@ def _load(file: weights.Model) -> TextureModel:
         coders,
         bits.astype(np.float32),
         thresholds.astype(np.int16),
-        within("first.zero", (PLANES, 3, maps), 0, ZEROS - 1).astype(np.uint8),
-        within("first.lean", (PLANES, 3, maps), 0, LEANS // 2).astype(np.uint8),
+        np.split(within("first.zero", first, 0, ZEROS - 1).astype(np.uint8), bounds, 2),
+        np.split(within("first.lean", first, -(LEANS // 2), LEANS // 2).astype(np.int8), bounds, 2),
         within("magnitude", (2, MAGNITUDES), 0, 255).astype(np.uint8),
         within("settle.waiting", (3, TABLES), -96, 96).astype(np.int8),
         within("settle.rest", (4,), -32, 32).astype(np.int8),
@@ -190,6 +190,7 @@ def surroundings(prediction: Pixels, model: TextureModel, convolve: Conv2d = con
 
 def told(
     known: Latents,
+    expected: npt.NDArray[np.int32],
     gone: Integers,
     turn: int,
     around: Surroundings,
@@ -198,23 +199,22 @@ def told(
 ) -> npt.NDArray[np.uint16]:
     """Return the tables uint16 (n,) of the next trits of latents, before a turn.
 
-    ``gone`` int8 (1, h, w) are the turns that blocks have seen.
+    ``expected`` (n,) are samples, ``gone`` int8 (1, h, w) the turns that blocks have seen.
     """
     tables = np.empty(known.known.size, np.uint16)
-    bounds = pairwise(np.cumsum([0, *BANDS]))
-    firsts = [(model.zero[..., first:end], model.lean[..., first:end]) for first, end in bounds]
 
     def tile(gone: Integers, at_8: Integers, at_16: Integers, *state: Integers) -> list[Integers]:
-        cells, planes = state[:LEVELS], state[LEVELS:]
+        cells, planes, samples = (state[first : first + LEVELS] for first in range(0, 3 * LEVELS, LEVELS))
         grids = [latents.magnified(gone, level) for level in range(LEVELS)]
+        offsets = [latents.offset(*level) for level in zip(cells, planes, samples, strict=True)]
         found = [
-            latents.first_told(cell, grid, *first)
-            for cell, grid, first in zip(cells, grids, firsts, strict=True)
+            latents.first_told(*level)
+            for level in zip(cells, grids, offsets, model.zero, model.lean, strict=True)
         ]
         if turn >= model.asked:
             views = [
-                latents.seen(cell, plane, grid, level, model.magnitude)
-                for level, (cell, plane, grid) in enumerate(zip(cells, planes, grids, strict=True))
+                latents.seen(*of_level, level, model.magnitude)
+                for level, of_level in enumerate(zip(cells, planes, grids, offsets, strict=True))
             ]
             changes = changed(views, at_8, at_16, model, convolve)
             found = [
@@ -223,14 +223,14 @@ def told(
             ]
         return [latents.table(*both) for both in found]
 
-    state = [flat[None] for flat in (*known.levels(known.cell), *known.levels(known.known))]
+    state = [level[None] for flat in (known.cell, known.known, expected) for level in known.levels(flat)]
     scales = [STRIDE >> level for level in range(LEVELS)]
     parts = exact.tiled(
         tile,
         [gone[None], around.at_8, around.at_16, *state],
         tile=TILE,
         halo=model.halo,
-        scales=[STRIDE, STRIDE // 2, STRIDE, *scales, *scales],
+        scales=[STRIDE, STRIDE // 2, STRIDE, *scales, *scales, *scales],
     )
     for whole, part in zip(known.levels(tables), parts, strict=True):
         whole[:] = part[0]
@@ -252,93 +252,18 @@ def changed(
         entered[grid] = convolve(seen, layers[f"trits.enter.{grid}"])
         if grid < STRIDE:
             below = [convolve(entered[grid], layers[f"trits.down.{grid}"])]
-    x = _residual(_residual(entered[16], "trits.at_16.0", model, convolve), "trits.at_16.1", model, convolve)
+    x = shortcut(shortcut(entered[16], "trits.at_16.0", model, convolve), "trits.at_16.1", model, convolve)
     changes = [convolve(x, layers["trits.tell.16"])]
     for grid in (8, 4, 2):
         above = exact.upsample2(convolve(x, layers[f"trits.up.{grid}"]))
         x = convolve(np.concatenate([entered[grid], above], 1), layers[f"trits.merge.{grid}"])
         if grid == 8:
-            x = _residual(x, "trits.at_8", model, convolve)
+            x = shortcut(x, "trits.at_8", model, convolve)
         changes.append(convolve(x, layers[f"trits.tell.{grid}"]))
     return changes
 
 
-def synthesise(
-    known: Latents,
-    tables: npt.NDArray[np.uint16],
-    gone: Integers,
-    part: int,
-    picture: Pixels,
-    model: TextureModel,
-    convolve: Conv2d = conv2d,
-) -> None:
-    """Turn a prediction (H, W, 3) into the picture of what is known of its latents, in its place.
-
-    ``tables`` uint16 (n,) are those told before the last turn, ``gone`` int8 (1, h, w) the turns that blocks
-    had seen by then, and ``part`` -1, 0 or 1, how much of the last one has come.
-    """
-
-    def tile(where: Integers, gone: Integers, *state: Integers) -> tuple[Integers]:
-        known = zip(state[:LEVELS], state[LEVELS : 2 * LEVELS], state[2 * LEVELS :], strict=True)
-        samples = [
-            latents.settled(*of_level, latents.magnified(gone, level), level, model.waiting, model.rest)
-            for level, of_level in enumerate(known)
-        ]
-        colours = exact.around(picture, where, STRIDE)
-        fine = wavelet.synthesised(samples) + wavelet.UNITS * colours.astype(np.int64)
-        rough = np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8)
-        passed = latents.depth(gone, part)
-        lacking = filtered(rough, colours.astype(np.uint8), passed, model, convolve).astype(np.int64)
-        fine += wavelet.UNITS // RESIDUAL_UNITS * lacking
-        return (np.clip((fine + wavelet.UNITS // 2) // wavelet.UNITS, 0, 255).astype(np.uint8),)
-
-    done: deque[tuple[int, Integers]] = deque()
-
-    def settle(top: int) -> None:
-        """Write what lies above ``top``, which no tile will look at any more."""
-        while done and done[0][0] + TILE <= top:
-            first, strip = done.popleft()
-            place = picture[first : first + TILE]
-            place[:] = strip.transpose(1, 2, 0)[: len(place), : place.shape[1]]
-
-    rows, columns = gone.shape[1:]
-    state = [level[None] for flat in (known.cell, known.known, tables) for level in known.levels(flat)]
-    scales = [STRIDE >> level for level in range(LEVELS)]
-    for first, (strip,) in exact.strips(
-        tile,
-        [exact.places(rows, columns), gone[None], *state],
-        tile=TILE,
-        halo=model.halo,
-        scales=[STRIDE, STRIDE, *scales, *scales, *scales],
-    ):
-        done.append((first, strip[0]))
-        settle(first + TILE - model.halo)
-    settle(STRIDE * rows + TILE)
-
-
-def filtered(
-    rough: Map, prediction: Map, passed: Integers, model: TextureModel, convolve: Conv2d = conv2d
-) -> Map:
-    """Return what a rough picture lacks, (N, 3, H, W) in 1/4 grey level, as one that was left so early does.
-
-    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, h, w) is what ``depth`` says of
-    blocks.
-    """
-    layers = model.layers
-    seen = [*(exact.space_to_depth(part, 2) for part in (rough, prediction)), latents.magnified(passed, 3)]
-    entered = {2: convolve(np.concatenate(seen, 1), layers["filter.enter"])}
-    for grid in (4, 8, 16):
-        entered[grid] = convolve(entered[grid // 2], layers[f"filter.down.{grid}"])
-    x = entered[16]
-    for grid in (16, 8, 4, 2):
-        if grid < STRIDE:
-            above = exact.upsample2(convolve(x, layers[f"filter.up.{grid}"]))
-            x = convolve(np.concatenate([entered[grid], above], 1), layers[f"filter.merge.{grid}"])
-        for index in range(REFINEMENTS[grid]):
-            x = _residual(x, f"filter.at.{grid}.{index}", model, convolve)
-    return exact.depth_to_space(convolve(x, layers["filter.finish"]), 2)
-
-
-def _residual(x: Map, name: str, model: TextureModel, convolve: Conv2d) -> Map:
+def shortcut(x: Map, name: str, model: TextureModel, convolve: Conv2d = conv2d) -> Map:
+    """Return what both layers around a shortcut make of a map."""
     inner = convolve(x, model.layers[f"{name}.first"])
     return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, BYTE_TOP).astype(np.uint8)

@@ -25,23 +25,29 @@ PREDICT_1, UPDATE_1, PREDICT_2, UPDATE_2 = -103949, -3472, 57862, 29066
 COLOURS = np.array([[37837, 37837, 37837], [46341, 0, -46341], [26755, -53510, 26755]], np.int64)
 """Red, green and blue of the unit of each colour, times 2^16."""
 REACH = 64
-"""No sample further away than that can change a pixel."""
+"""No sample further away than that can change a pixel, nor a pixel a sample."""
 
 Bands = Sequence[npt.NDArray[Any]]
 Signal = npt.NDArray[Any]
-GAINS = [
-    np.repeat(np.array(gains, np.int64), 3)[:, None, None]
-    for gains in (
-        (28392, 28392, 37522, 21483),
-        (37522, 37522, 49589),
-        (49589, 49589, 65536),
-        (65536, 65536, 86612),
-    )
-]
+Gains = tuple[tuple[int, ...], ...]
+
+
+def _of_bands(gains: Gains) -> list[npt.NDArray[np.int64]]:
+    """Return the gains of each level, one for each map."""
+    return [np.repeat(np.array(level, np.int64), 3)[:, None, None] for level in gains]
+
+
+GAINS = _of_bands(
+    ((28392, 28392, 37522, 21483), (37522, 37522, 49589), (49589, 49589, 65536), (65536, 65536, 86612))
+)
 """What each band of each level, coarsest first, is multiplied with before lifting, times 2^16.
 
 A mean of an orthonormal transform is 1.1496 times as large as one of lifting, and a detail as much smaller.
 """
+GAINS_BACK = _of_bands(
+    ((151274, 151274, 114465, 199924), (114465, 114465, 86611), (86611, 86611, 65536), (65536, 65536, 49589))
+)
+"""What each band is multiplied with after lifting apart, times 2^16."""
 
 
 def synthesised(bands: Bands) -> npt.NDArray[np.int64]:
@@ -62,22 +68,23 @@ def synthesised(bands: Bands) -> npt.NDArray[np.int64]:
     return picture
 
 
-def analysed(picture: Signal) -> list[npt.NDArray[np.float32]]:
-    """Return the bands, coarsest first, of which ``synthesised`` makes this picture, in its unit.
+def analysed(picture: Signal) -> list[npt.NDArray[np.int64]]:
+    """Return the bands, coarsest first, of which ``synthesised`` makes this picture, but for rounding.
 
-    ``picture`` is (..., 3, H, W), red, green and blue, H and W multiples of 16.  Free side.
+    ``picture`` are integers (..., 3, H, W), red, green and blue, H and W multiples of 16, in 1/16 grey level.
     """
-    picture = picture.astype(np.float32)
-    units = (COLOURS / (1 << SHIFT)).astype(np.float32)
-    mean = np.stack([sum(picture[..., c, :, :] * unit[c] for c in range(3)) for unit in units], -3)
-    levels: list[npt.NDArray[np.float32]] = []
+    picture = picture.astype(np.int64)
+    red_green_blue = [picture[..., colour, :, :] for colour in range(3)]
+    mean = np.stack(
+        [(sum(map(np.multiply, red_green_blue, unit)) + HALF) >> SHIFT for unit in COLOURS.tolist()], -3
+    )
+    levels: list[npt.NDArray[np.int64]] = []
     for _ in range(LEVELS):
         low, high = _split(mean, -1)
         (mean, across), (down, both) = _split(low, -2), _split(high, -2)
         levels.append(np.concatenate([across, down, both], -3))
     levels[-1] = np.concatenate([levels[-1], mean], -3)
-    gains = [np.float32(1 << SHIFT) / gain.astype(np.float32) for gain in GAINS]
-    return [band * gain for band, gain in zip(levels[::-1], gains, strict=True)]
+    return [_times(band, gain) for band, gain in zip(levels[::-1], GAINS_BACK, strict=True)]
 
 
 def _times(x: Signal, factor: int | Signal) -> Signal:
@@ -118,11 +125,10 @@ def _joined(even: Signal, odd: Signal, axis: int) -> Signal:
 
 
 def _split(x: Signal, axis: int) -> tuple[Signal, Signal]:
-    """Return means and details of lifting along an axis."""
-    even, odd = (np.ascontiguousarray(x[_at(axis, slice(first, None, 2))]) for first in (0, 1))
-    unit = np.float32(1 / (1 << SHIFT))
-    odd += PREDICT_1 * unit * _after(even, axis)
-    even += UPDATE_1 * unit * _before(odd, axis)
-    odd += PREDICT_2 * unit * _after(even, axis)
-    even += UPDATE_2 * unit * _before(odd, axis)
+    """Return means and details of lifting along an axis: what ``_joined`` undoes."""
+    even, odd = (x[_at(axis, slice(first, None, 2))] for first in (0, 1))
+    odd = odd + _times(_after(even, axis), PREDICT_1)
+    even = even + _times(_before(odd, axis), UPDATE_1)
+    odd = odd + _times(_after(even, axis), PREDICT_2)
+    even = even + _times(_before(odd, axis), UPDATE_2)
     return even, odd

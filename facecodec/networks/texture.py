@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facecodec.exact import BYTE_TOP
-from facecodec.latents import LEANS, PLANES, ZEROS
+from facecodec.latents import LEANS, OFFSETS, PLANES, ZEROS
 from facecodec.networks.quantised import STEP, Activation, snapped
 from facecodec.texture import REFINEMENTS
 from facecodec.wavelet import BANDS, LEVELS
@@ -94,7 +94,7 @@ class Around(nn.Module):
 
 
 class Trits(nn.Module):
-    """How the tables of trits differ from those of planes and bands: up from fine to coarse, and back (twin).
+    """How the tables of trits differ from the first ones: up from fine to coarse, and back (twin).
 
     The contexts of EBCOT (Taubman, IEEE Trans. Image Processing 2000), learned.
     """
@@ -105,7 +105,7 @@ class Trits(nn.Module):
         act = self.activation = Activation(BYTE_TOP)
         others = {2: 0, 4: DOWN[2], 8: DOWN[4] + AROUND[0], 16: DOWN[8] + AROUND[1]}
         self.enter = nn.ModuleDict(
-            {str(grid): conv(2 * bands(grid) + 1 + others[grid], width) for grid, width in WIDTHS.items()}
+            {str(grid): conv(3 * bands(grid) + 1 + others[grid], width) for grid, width in WIDTHS.items()}
         )
         self.down = nn.ModuleDict(
             {str(grid): conv(WIDTHS[grid], width, stride=2) for grid, width in DOWN.items()}
@@ -200,14 +200,14 @@ class Texture(nn.Module):
     def __init__(self) -> None:
         """Make all networks with fresh weights.
 
-        ``first_zero`` and ``first_lean`` (8, 3, 39) are the tables that planes and bands alone tell.
+        ``first_zero`` and ``first_lean`` (8, 3, 39, 25) are the tables that planes, bands and offsets tell.
         """
         super().__init__()
         self.around = Around()
         self.trits = Trits()
         self.filter = Filter()
-        self.register_buffer("first_zero", torch.zeros(PLANES, 3, sum(BANDS)))
-        self.register_buffer("first_lean", torch.zeros(PLANES, 3, sum(BANDS)))
+        self.register_buffer("first_zero", torch.zeros(PLANES, 3, sum(BANDS), OFFSETS))
+        self.register_buffer("first_lean", torch.zeros(PLANES, 3, sum(BANDS), OFFSETS))
 
 
 def bits(zero: Tensor, lean: Tensor, trit: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from facecodec import latents, wavelet
-from facecodec.latents import PARTS, PLANES, TURNS, above
+from facecodec.latents import PARTS, PLANES, TABLES, TURNS, above
 from facecodec.networks.texture import Texture
-from facecodec.wavelet import LEVELS, UNITS
+from facecodec.wavelet import BANDS, LEVELS, UNITS
 
 THRESHOLDS = np.array([15, 23, 51], np.int16)
 """Likelier to be 0 than these tables say are trits left to the later turns of a plane."""
@@ -34,21 +34,23 @@ MAGNITUDE = magnitude()
 
 def finest(pictures: Tensor, predictions: Tensor) -> Levels:
     """Return the finest cells of pictures (N, 3, H, W), int16 (N, C, h, w) a level, coarsest first."""
-    bands = wavelet.analysed((pictures - predictions).numpy())
-    return [latents.finest(band * UNITS, level) for level, band in enumerate(bands)]
+    bands = wavelet.analysed((UNITS * (pictures - predictions)).int().numpy())
+    return [latents.finest(band, level) for level, band in enumerate(bands)]
 
 
 @dataclass
 class Cut:
     """What is known of latents of crops: cells int16 and planes uint8 (N, C, h, w), coarsest level first.
 
-    ``gone`` int8 (N, 1, h, w): the turns that blocks have seen; ``finest``: where latents are.
+    ``gone`` int8 (N, 1, h, w): the turns that blocks have seen; ``finest``: where latents are; ``expected``
+    int32: where the filter expects them, samples in 1/16 grey level.
     """
 
     finest: Levels
     cells: Levels
     known: Levels
     gone: np.ndarray
+    expected: Levels
 
     @classmethod
     def at_plane(cls, finest: Levels, gone: np.ndarray) -> Cut:
@@ -60,7 +62,23 @@ class Cut:
             ).astype(np.uint8)
             for level, cells in enumerate(finest)
         ]
-        return cls(finest, [above(c, n) for c, n in zip(finest, known, strict=True)], known, gone)
+        cells = [above(c, n) for c, n in zip(finest, known, strict=True)]
+        return cls(finest, cells, known, gone, [np.zeros(c.shape, np.int32) for c in cells])
+
+    @torch.no_grad()
+    def expect(self, model: Texture, predictions: Tensor, rest: np.ndarray) -> None:
+        """Ask the filter where latents are, as decoders do when the planes of these turns begin."""
+        last = PARTS * (np.clip(self.gone, 0, TURNS) // PARTS) - 1
+        nowhere = [np.zeros(cell.shape, np.uint16) for cell in self.cells]
+        samples = replace(self, gone=last).samples(nowhere, np.zeros((3, TABLES), np.int8), rest)
+        rough = (predictions + torch.from_numpy(wavelet.synthesised(samples)) / UNITS).round().clamp(0, 255)
+        passed = torch.from_numpy(latents.depth(last, 1)).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            lacking = model.filter(rough, predictions, passed)
+        bands = wavelet.analysed((UNITS * lacking).round().int().numpy())
+        self.expected = [
+            (sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)
+        ]
 
     def grids(self, back: int = 0) -> Levels:
         """Return the turns gone, so many turns ago, on the grid of each level."""
@@ -79,10 +97,10 @@ class Cut:
         self, model: Texture, around: tuple[Tensor, Tensor], back: int = 0
     ) -> list[tuple[Tensor, Tensor]]:
         """Return how likely 0 is and how trits lean, (N, C, h, w), as networks say so many turns ago."""
-        grids = self.grids(back)
+        states = zip(self.cells, self.known, self.grids(back), self.offsets(), strict=True)
         views = [
-            torch.from_numpy(latents.seen(cell, known, grid, level, MAGNITUDE)).float()
-            for level, (cell, known, grid) in enumerate(zip(self.cells, self.known, grids, strict=True))
+            torch.from_numpy(latents.seen(*state, level, MAGNITUDE)).float()
+            for level, state in enumerate(states)
         ]
         changes = model.trits(views, *around)
         return [
@@ -90,16 +108,33 @@ class Cut:
             for (zero, lean), change in zip(self.first_told(model, back), changes, strict=True)
         ]
 
+    def offsets(self) -> Levels:
+        """Return where in their cells latents are expected."""
+        return [latents.offset(*state) for state in zip(self.cells, self.known, self.expected, strict=True)]
+
+    def off(self, missing: Tensor) -> Levels:
+        """Return how far latents are from the middles of their cells, in widths of these.
+
+        ``missing`` (N, 3, H, W) is what predictions lack, in grey levels.
+        """
+        bands = wavelet.analysed((UNITS * missing).int().numpy())
+        return [
+            band / (latents.STEP_UNITS * latents.WIDTHS[known].astype(np.float64)) - cell
+            for band, known, cell in zip(bands, self.known, self.cells, strict=True)
+        ]
+
     def first_told(self, model: Texture, back: int = 0) -> list[tuple[Tensor, Tensor]]:
-        """Return how likely 0 is and how trits lean, as planes and bands alone tell."""
-        zeros, leans = (tables.byte().numpy() for tables in (model.first_zero, model.first_lean))
-        found, first = [], 0
-        for cell, grid in zip(self.cells, self.grids(back), strict=True):
-            part = slice(first, first + cell.shape[1])
-            zero, lean = latents.first_told(cell, grid, zeros[..., part], leans[..., part])
-            found.append((torch.from_numpy(zero).float(), torch.from_numpy(lean).float()))
-            first = part.stop
-        return found
+        """Return how likely 0 is and how trits lean, as planes, bands and offsets alone tell."""
+        bounds = np.cumsum(BANDS)[:-1]
+        firsts = (
+            np.split(tables.numpy().astype(dtype), bounds, 2)
+            for tables, dtype in ((model.first_zero, np.uint8), (model.first_lean, np.int8))
+        )
+        states = zip(self.cells, self.grids(back), self.offsets(), *firsts, strict=True)
+        return [
+            (torch.from_numpy(zero).float(), torch.from_numpy(lean).float())
+            for zero, lean in (latents.first_told(*state) for state in states)
+        ]
 
     def due(self, told: list[tuple[Tensor, Tensor]], back: int = 0) -> tuple[Levels, Levels]:
         """Return which latents are refined in the turn that these tables are for, and their tables."""

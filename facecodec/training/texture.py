@@ -1,9 +1,10 @@
 """Train the texture networks: one model for all rates.
 
-First the networks that tell the tables of trits learn from latents as decoders know them, at turns drawn at
-random: their loss is the size of what is still to come of the plane, against that without them.  Then the
-filter learns from what decoders make of streams that were cut anywhere.  Its loss is a hybrid metric (LFIC,
-arXiv 1812.10067): the error, and what the codec's own recogniser makes of the faces that were cut first.
+First the filter learns from what decoders make of streams that were cut anywhere.  Its loss is a hybrid
+metric (LFIC, arXiv 1812.10067): the error, and what the codec's own recogniser makes of the faces that were
+cut first.  Then the networks that tell the tables of trits learn from latents as decoders know them, and from
+where the filter expects them, in planes drawn at random: their loss is the size of what is still to come of a
+plane, at each of its turns, against that without them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from facecodec import latents, wavelet, weights
 from facecodec.errors import WeightsError
-from facecodec.latents import LEANS, PARTS, PLANES, TABLES, TURNS, ZEROS
+from facecodec.latents import LEANS, OFFSETS, PARTS, PLANES, TABLES, TURNS, ZEROS
 from facecodec.networks.quantised import set_rounding, thaw
 from facecodec.networks.texture import (
     LEAN_STEP,
@@ -36,9 +37,9 @@ from facecodec.wavelet import BANDS
 
 RATE = 1e-3
 MATRIX_RATE = 0.005
-TRITS_SHARE = 0.4
-EARLIEST = 5
-"""The first turn before which the networks tell tables, less one."""
+FILTER_SHARE = 0.6
+ASKED = 6
+"""The first turn before which the networks are asked, and the filter."""
 FILTERED_FROM = 10
 """The first turn that the filter learns from: before it pictures hardly differ from their predictions."""
 LATEST = 7
@@ -48,12 +49,14 @@ LEAST_BITS = 300.0
 LIKENESS_WEIGHT = 0.5
 LIKENESS_STEPS = 4
 """Faces are looked at once in so many steps."""
+FIRST_BEFORE = 8.0
+"""How many trits all offsets together count for in the table of each."""
+REST_BATCHES = 10
 FIRST_BATCHES = 40
 TABLE_BATCHES = 40
 BEFORE = 200.0
 """How many trits tables count for, as they are named, against those seen."""
 LOG_STEPS = 100
-ROUNDING_FROM = 0.7
 PRECISION = 14
 
 
@@ -62,12 +65,13 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     torch.manual_seed(0)
     cache, folder = runs / "cache", runs / "texture"
     model = Texture()
+    set_rounding(model, True)
     if not warm(model):
         first_tables(model, data, cache)
     kernels = [p for p in model.parameters() if p.ndim == 4 and p is not model.filter.finish.weight]
     stages = (
-        ((model.around, model.trits), folder / "trits", TRITS_SHARE, learn_trits),
-        ((model.filter,), folder, 1 - TRITS_SHARE, learn_filter),
+        ((model.filter,), folder / "filter", FILTER_SHARE, learn_filter),
+        ((model.around, model.trits), folder, 1 - FILTER_SHARE, learn_trits),
     )
     for parts, where, share, stage in stages:
         model.requires_grad_(False)
@@ -89,21 +93,35 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
 
 
 def learn_trits(run: Run[Texture], data: Path, cache: Path) -> None:
-    """Train what tells the tables of trits."""
+    """Train what tells the tables of trits; the first tables, as the filter makes them, are counted first."""
     model = run.model
+    if run.step == 0:
+        first_tables(model, data, cache)
+        run.averaged.load_state_dict(model.state_dict())
+    rest = resting(data, cache)
     draw, rng = Draw(data, cache, [run.step, run.worker]), np.random.default_rng([run.step, run.worker, 1])
     for step in run.steps():
-        set_rounding(model, run.progress > ROUNDING_FROM)
         pictures, predictions, _ = draw.batch()
         cells = finest(pictures, predictions)
-        cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
+        turn = rng.integers(ASKED // PARTS, PLANES, (BATCH, 1, 1, 1)) * PARTS
+        later = put_off(rng, cells[0].shape[2:]) * (rng.random() < REGIONAL)
+        cut = Cut.at_plane(cells, latents.gone(turn, later))
+        cut.expect(model, predictions, rest)
+        size = before = torch.zeros(())
+        loss = torch.zeros(())
         with torch.autocast("cpu", torch.bfloat16):
             around = model.around(predictions)
-            cut.lead(partial(cut.told, model, around))
-            told = cut.told(model, around)
-            size, before = (waiting_bits(cut, tables) for tables in (told, cut.first_told(model)))
-        run.descend((size / (before + LEAST_BITS)).mean(), clip=1.0)
-        run.note(bits=size.mean().item(), ratio=(size.sum() / before.sum()).item())
+            if later.any():
+                cut.lead(partial(cut.told, model, around))
+            for part in range(PARTS):
+                cut.gone = latents.gone(turn + part, later)
+                told = cut.told(model, around)
+                ours, first = (waiting_bits(cut, tables) for tables in (told, cut.first_told(model)))
+                loss = loss + (ours / (first + LEAST_BITS)).mean()
+                size, before = size + ours.detach().mean(), before + first.mean()
+                cut.refine(cut.due([(zero.detach(), lean.detach()) for zero, lean in told])[0])
+        run.descend(loss / PARTS, clip=1.0)
+        run.note(bits=size.item(), ratio=(size / before).item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
 
@@ -117,31 +135,29 @@ def waiting_bits(cut: Cut, told: list[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
-def turns(
-    rng: np.random.Generator, shape: tuple[int, ...], earliest: int = EARLIEST
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return turns gone int8 (N, 1, h, w), and by how many turns blocks are put off; every fourth crop's are.
-
-    Those are put off by 2x2 blocks, by random turns, as for recognition.
-    """
-    turn = rng.integers(earliest, TURNS, (BATCH, 1, 1, 1))
+def put_off(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return by how many turns blocks are put off, (N, 1, h, w): 2x2 of them alike, as for recognition."""
     later = rng.integers(0, LATEST, (BATCH, 1, -(-shape[0] // 2), -(-shape[1] // 2)))
-    later = (later * (rng.random((BATCH, 1, 1, 1)) < REGIONAL)).repeat(2, 2).repeat(2, 3)
-    later = later[:, :, : shape[0], : shape[1]]
-    return latents.gone(turn, later), later
+    whole: np.ndarray = later.repeat(2, 2).repeat(2, 3)[:, :, : shape[0], : shape[1]]
+    return whole
+
+
+def turns(rng: np.random.Generator, shape: tuple[int, ...], earliest: int = ASKED) -> np.ndarray:
+    """Return turns gone int8 (N, 1, h, w); the blocks of every fourth crop are put off."""
+    turn = rng.integers(earliest, TURNS, (BATCH, 1, 1, 1))
+    return latents.gone(turn, put_off(rng, shape) * (rng.random((BATCH, 1, 1, 1)) < REGIONAL))
 
 
 def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
-    """Train the filter on cut streams; the tables of all that tells trits, which stays, are counted first."""
+    """Train the filter on cut streams; the tables of latents are counted first."""
     model = run.model
-    set_rounding(model, True)
     counted, likeness = tables(model, data, cache), Likeness()
     draw, rng = Draw(data, cache, [run.step, run.worker, 2]), np.random.default_rng([run.step, run.worker, 3])
     torch.manual_seed(run.step * 16 + run.worker)
     for step in run.steps():
         pictures, predictions, frames = draw.batch()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            cut, named, passed = drawn(model, pictures, predictions, rng)
+            cut, named, passed = drawn(model, pictures, predictions, rng, counted["settle.rest"])
         rough = rough_picture(cut, named, predictions, counted)
         error = (rough - pictures).square().mean((1, 2, 3))
         with torch.autocast("cpu", torch.bfloat16):
@@ -160,14 +176,15 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
 
 
 def drawn(
-    model: Texture, pictures: Tensor, predictions: Tensor, rng: np.random.Generator
+    model: Texture, pictures: Tensor, predictions: Tensor, rng: np.random.Generator, rest: np.ndarray
 ) -> tuple[Cut, list[np.ndarray], Tensor]:
     """Return what is known of crops when their streams are cut anywhere, the tables told last, and the depth.
 
-    Turns of a plane before the last are taken as planes and bands alone tell them, which is as good here.
+    Turns of a plane before the last are taken as the first tables tell them, which is as good here.
     """
     cells = finest(pictures, predictions)
-    cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM)[0])
+    cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM))
+    cut.expect(model, predictions, rest)
     cut.lead(partial(cut.first_told, model))
     around = model.around(predictions)
     due, named = cut.due(cut.told(model, around))
@@ -185,37 +202,61 @@ def rough_picture(
     return predictions + torch.from_numpy(wavelet.synthesised(samples)).float() / wavelet.UNITS
 
 
+def resting(data: Path, cache: Path) -> np.ndarray:
+    """Count where in their cells latents are, int8 (4,), as ``latents.settled`` has it, when planes begin."""
+    draw, rng = Draw(data, cache, [7]), np.random.default_rng(8)
+    total = np.zeros((2, 4))
+    for _ in range(REST_BATCHES):
+        pictures, predictions, _ = draw.batch()
+        cells = finest(pictures, predictions)
+        plane = rng.integers(ASKED // PARTS, PLANES + 1, (BATCH, 1, 1, 1))
+        cut = Cut.at_plane(cells, np.broadcast_to(PARTS * plane, (BATCH, 1, *cells[0].shape[2:])))
+        for cell, off in zip(cut.cells, cut.off(pictures - predictions), strict=True):
+            kind = np.minimum(np.abs(cell), 3).ravel()
+            total += [np.bincount(kind, minlength=4), np.bincount(kind, (off * np.sign(cell)).ravel(), 4)]
+    outward = latents.STEP_UNITS * total[1] / total[0].clip(1)
+    rest: np.ndarray = np.round(outward).clip(-32, 32).astype(np.int8)
+    return rest
+
+
 @torch.no_grad()
 def first_tables(model: Texture, data: Path, cache: Path) -> None:
-    """Count what planes and bands alone tell of trits, in training crops."""
-    draw = Draw(data, cache, [5])
-    counts = np.full((PLANES, 3, sum(BANDS), 3), 0.5)
+    """Count what planes, bands and offsets alone tell of trits, in training crops, and give it to the model.
+
+    What is seen of a band counts for its neighbours among the offsets, too, and all of its offsets a little.
+    """
+    rest, draw = resting(data, cache), Draw(data, cache, [5])
+    counts = [np.zeros((PLANES, 3, bands, OFFSETS, 3)) for bands in BANDS]
     for _ in range(FIRST_BATCHES):
-        cells = finest(*draw.batch()[:2])
+        pictures, predictions, _ = draw.batch()
+        cells = finest(pictures, predictions)
         for plane in range(PLANES):
             cut = Cut.at_plane(cells, np.full((BATCH, 1, *cells[0].shape[2:]), PARTS * plane, np.int8))
-            first = 0
-            for level, (cell, trit) in enumerate(zip(cut.cells, cut.trits(), strict=True)):
-                inward = trit * np.where(cell == 0, 1, -np.sign(cell))
-                for kind in range(3):
-                    chosen = np.minimum(np.abs(cell), 2) == kind
-                    if plane >= latents.FIRST[level]:
-                        for sign in (-1, 0, 1):
-                            found = (chosen & (inward == sign)).sum((0, 2, 3))
-                            counts[plane, kind, first : first + BANDS[level], sign + 1] += found
-                first += BANDS[level]
-    outward, none, inward = np.moveaxis(counts, -1, 0)
+            if PARTS * plane >= ASKED:
+                cut.expect(model, predictions, rest)
+            states = zip(cut.cells, cut.grids(), cut.offsets(), cut.trits(), strict=True)
+            for level, (cell, grid, offset, trit) in enumerate(states):
+                if plane >= latents.FIRST[level]:
+                    table, away = latents.first_table(cell, grid, offset)
+                    place = 3 * table + trit * np.where(away < 0, -1, 1) + 1
+                    found = np.bincount(place.ravel(), minlength=counts[level].size)
+                    counts[level] += found.reshape(counts[level].shape)
+    seen = np.concatenate(counts, 2)
+    edges = np.pad(seen, ((0, 0), (0, 0), (0, 0), (1, 1), (0, 0)))
+    seen += (edges[:, :, :, :-2] + edges[:, :, :, 2:]) / 8
+    everywhere = seen.sum(3, keepdims=True) + 0.5
+    seen += FIRST_BEFORE * everywhere / everywhere.sum(-1, keepdims=True)
+    inward, none, outward = np.moveaxis(seen, -1, 0)
     zero = (np.log(none / (outward + inward)) - ZERO_LOW) / ZERO_STEP
-    lean = np.log(inward / outward) / LEAN_STEP
-    lean[:, 0] = 0
+    lean = np.log(outward / inward) / LEAN_STEP
     model.first_zero.copy_(torch.from_numpy(zero.round().clip(0, ZEROS - 1)))
-    model.first_lean.copy_(torch.from_numpy(lean.round().clip(0, LEANS // 2)))
+    model.first_lean.copy_(torch.from_numpy(lean.round().clip(-(LEANS // 2), LEANS // 2)))
 
 
 @torch.no_grad()
 def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
     """Return the tensors of the format that hold no layer, counted in crops that are always the same."""
-    draw, rng = Draw(data, cache, [11]), np.random.default_rng(12)
+    resting_before, draw, rng = resting(data, cache), Draw(data, cache, [11]), np.random.default_rng(12)
     named = np.arange(TABLES)
     zero = torch.from_numpy(named // LEANS).float()
     lean = torch.from_numpy(named % LEANS - LEANS // 2).float()
@@ -226,18 +267,18 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
         pictures, predictions, _ = draw.batch()
         with torch.autocast("cpu", torch.bfloat16):
             cells = finest(pictures, predictions)
-            cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:])[0])
+            cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:]))
+            cut.expect(model, predictions, resting_before)
             around = model.around(predictions)
             cut.lead(partial(cut.told, model, around))
             due, told = cut.due(cut.told(model, around))
-        true = wavelet.analysed((pictures - predictions).numpy())
+        offs = cut.off(pictures - predictions)
         for level, (named, trit, grid) in enumerate(zip(told, cut.trits(), cut.grids(), strict=True)):
             now, table = due[level], named[due[level]].astype(np.intp)
             trits += np.bincount(3 * table + trit[now] + 1, minlength=3 * TABLES).reshape(TABLES, 3)
             cell, known = cut.cells[level], cut.known[level]
             open_here = latents.open_in(known, grid, level)
-            width = latents.WIDTHS[known + open_here] * (latents.STEP_UNITS / wavelet.UNITS)
-            off = true[level] / width - np.where(open_here, 3 * cell.astype(np.int32), cell)
+            off = np.where(open_here, 3, 1) * offs[level]
             kind = np.minimum(np.abs(cell), 3)
             place = (TABLES * np.minimum(kind, 2) + named)[open_here].astype(np.intp)
             waiting[0] += np.bincount(place, minlength=waiting[0].size).reshape(3, TABLES)
@@ -253,11 +294,11 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
         "trit.frequencies": np.array([integer_frequencies(row, PRECISION) for row in trits], np.uint16),
         "thresholds": THRESHOLDS.astype(np.uint8),
         "first.zero": model.first_zero.byte().numpy(),
-        "first.lean": model.first_lean.byte().numpy(),
+        "first.lean": model.first_lean.char().numpy(),
         "magnitude": MAGNITUDE,
         "settle.waiting": np.round(likely * latents.STEP_UNITS).clip(-96, 96).astype(np.int8),
         "settle.rest": np.round(outward * latents.STEP_UNITS).clip(-32, 32).astype(np.int8),
-        "asked": np.array([EARLIEST + 1], np.uint8),
+        "asked": np.array([ASKED], np.uint8),
     }
 
 
