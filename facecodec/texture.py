@@ -31,7 +31,7 @@ from .wavelet import BANDS, LEVELS, STRIDE
 
 LACKING_TOP = 511
 SHORTCUT_TOP = 2047
-REFINEMENTS = {2: 1, 4: 1, 8: 2, 16: 2}
+REFINEMENTS = {2: 2, 4: 2, 8: 2, 16: 2}
 """How many blocks around a shortcut the filter has on each of its grids, by their pixels."""
 TILE = 768
 """Pixels a side that networks see at once, without their halo; a multiple of 16."""

@@ -366,13 +366,17 @@ def enhance(data, prediction, tensors, delay):
     height, width = prediction.shape[:2]
     padded = np.pad(prediction.astype(int), ((0, -height % 16), (0, -width % 16), (0, 0)), "edge")
     padded = padded.transpose(2, 0, 1)
-    cells, known, tables, gone, part = refine(stream, padded, tensors, delay)
+    _, fine, lacks = left(tensors, padded, *refine(stream, padded, tensors, delay))
+    picture = np.clip((fine + 4 * lacks + 8) >> 4, 0, 255)
+    return picture.astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+
+
+def left(tensors, padded, cells, known, tables, gone, part):
+    """Return samples, the picture of them in 1/16 grey level, and what it lacks in 1/4."""
     levels = zip(range(4), cells, known, tables, strict=True)
     samples = [settle(tensors, *level, spread(gone, level[0])) for level in levels]
     fine = inverse_wavelet(samples) + 16 * padded
-    rough = np.clip((fine + 8) >> 4, 0, 255)
-    fine += 4 * lacking(rough, padded, gone, part, tensors)
-    return np.clip((fine + 8) >> 4, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]
+    return samples, fine, lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, tensors)
 
 
 def check_texture(tensors):
@@ -380,7 +384,7 @@ def check_texture(tensors):
     for name, low, high in (
         ("thresholds", 0, 51),
         ("first.zero", 0, 50),
-        ("first.lean", 0, 8),
+        ("first.lean", -8, 8),
         ("magnitude", 0, 255),
         ("settle.waiting", -96, 96),
         ("settle.rest", -32, 32),
@@ -417,11 +421,23 @@ def refine(stream, padded, tensors, delay):
     coders = {}
     a8 = layer(tensors, "around.to_8", space_to_depth(padded, 4), stride=2)
     a16 = layer(tensors, "around.to_16", a8, stride=2)
+    gone, expected = np.full(delay.shape, -1), [np.zeros(shape, int) for shape in shapes]
+    tables = expected
     for turn in range(24 + int(delay.max())):
+        asked = turn >= tensors["asked"][0]
+        if asked and turn % 3 == 0:
+            samples, _, lacks = left(tensors, padded, cells, known, tables, gone, 1)
+            expected = [a + b for a, b in zip(samples, wavelet(4 * lacks), strict=True)]
         gone = np.clip(turn - delay, -1, 24)
-        tables = [first_tables(tensors, level, cells[level], spread(gone, level)) for level in range(4)]
-        if turn >= tensors["asked"][0]:
-            views = [view(tensors, level, cells[level], known[level], gone) for level in range(4)]
+        offsets = [offset(*level) for level in zip(cells, known, expected, strict=True)]
+        tables = [
+            first_tables(tensors, level, cells[level], spread(gone, level), offsets[level])
+            for level in range(4)
+        ]
+        if asked:
+            views = [
+                view(tensors, level, cells[level], known[level], gone, offsets[level]) for level in range(4)
+            ]
             changes = network(tensors, views, a8, a16)
             tables = [pair + np.split(change, 2) for pair, change in zip(tables, changes, strict=True)]
         tables = [17 * np.clip(zero, 0, 50) + np.clip(lean + 8, 0, 16) for zero, lean in tables]
@@ -441,21 +457,30 @@ def refine(stream, padded, tensors, delay):
     raise Refused("CorruptError")
 
 
-def first_tables(tensors, level, cell, gone):
-    """Return zero and lean of a level as planes and bands tell them."""
+def offset(cell, known, expected):
+    """Return where in their cells latents are expected."""
+    w = 3 ** (8 - known)
+    return np.clip((2 * expected + w) // (2 * w) - 64 * cell, -128, 127)
+
+
+def first_tables(tensors, level, cell, gone, offset):
+    """Return zero and lean of a level as planes, bands and offsets tell them."""
     plane, kind = np.clip(gone, 0, 23) // 3, np.minimum(abs(cell), 2)
     band = (0, 12, 21, 30)[level] + np.arange(len(cell))[:, None, None]
-    zero, lean = (tensors[f"first.{name}"].astype(int)[plane, kind, band] for name in ("zero", "lean"))
-    return np.array([zero, -np.sign(cell) * lean])
+    away = np.where(cell == 0, np.sign(offset), np.sign(cell))
+    o = (np.clip(away * offset, -96, 95) + 100) // 8
+    zero, lean = (tensors[f"first.{name}"].astype(int)[plane, kind, band, o] for name in ("zero", "lean"))
+    return np.array([zero, away * lean])
 
 
-def view(tensors, level, cell, known, gone):
+def view(tensors, level, cell, known, gone, offset):
     """Return what networks see of a level."""
     gone = spread(gone, level)
     refined = (level <= gone // 3) & (gone // 3 < known)
     value = np.where(refined, cell, 3 * cell)
     large = tensors["magnitude"].astype(int)[np.where(refined, 0, 1), np.minimum(abs(value), 63)]
-    return np.concatenate([8 * (np.clip(value, -9, 9) + 9), large, 2 * np.clip(gone, 0, 23)[None]])
+    passed = 2 * np.clip(gone, 0, 23)[None]
+    return np.concatenate([8 * (np.clip(value, -9, 9) + 9), large, passed, offset + 128])
 
 
 def layer(tensors, name, *inputs, lo=0, hi=255, stride=1):
@@ -518,6 +543,39 @@ def merge(e, o):
     return np.stack([e, o], 2).reshape(len(e), 2 * n, -1)
 
 
+BACK = (
+    (151274, 151274, 114465, 199924),
+    (114465, 114465, 86611),
+    (86611, 86611, 65536),
+    (65536, 65536, 49589),
+)
+
+
+def wavelet(picture):
+    """Return the samples of four levels of red, green and blue, both in 1/16 grey level."""
+    red, green, blue = picture
+    m = 37837 * red + 37837 * green + 37837 * blue, 46341 * (red - blue), 26755 * (red - 2 * green + blue)
+    m, levels = (np.array(m) + 32768) >> 16, []
+    for back in BACK[::-1]:
+        left, right = (part.transpose(0, 2, 1) for part in parted(m.transpose(0, 2, 1)))
+        (m, across), (down, both) = parted(left), parted(right)
+        bands = [across, down, both, m]
+        levels.append(np.concatenate([(b * x + 32768) >> 16 for b, x in zip(back, bands, strict=False)]))
+    return levels[::-1]
+
+
+def parted(x):
+    """Part (C, 2 n, m) into two halves (C, n, m)."""
+    e, o = x[:, ::2], x[:, 1::2]
+    n = e.shape[1]
+    before, after = np.maximum(np.arange(n) - 1, 0), np.minimum(np.arange(n) + 1, n - 1)
+    o = o + ((-103949 * (e + e[:, after]) + 32768) >> 16)
+    e = e + ((-3472 * (o[:, before] + o) + 32768) >> 16)
+    o = o + ((57862 * (e + e[:, after]) + 32768) >> 16)
+    e = e + ((29066 * (o[:, before] + o) + 32768) >> 16)
+    return e, o
+
+
 def lacking(rough, padded, gone, part, tensors):
     """Return what a rough picture lacks, in 1/4 grey level."""
     passed = spread(np.clip(2 * np.clip(gone, 0, 24) + part, 0, 48), 3)[None]
@@ -529,9 +587,9 @@ def lacking(rough, padded, gone, part, tensors):
     x = layer(tensors, "filter.merge.8", y8, upsample(layer(tensors, "filter.up.8", x)))
     x = shortcut(tensors, "filter.at.8.1", shortcut(tensors, "filter.at.8.0", x))
     x = layer(tensors, "filter.merge.4", y4, upsample(layer(tensors, "filter.up.4", x)))
-    x = shortcut(tensors, "filter.at.4.0", x)
+    x = shortcut(tensors, "filter.at.4.1", shortcut(tensors, "filter.at.4.0", x))
     x = layer(tensors, "filter.merge.2", y2, upsample(layer(tensors, "filter.up.2", x)))
-    x = shortcut(tensors, "filter.at.2.0", x)
+    x = shortcut(tensors, "filter.at.2.1", shortcut(tensors, "filter.at.2.0", x))
     return depth_to_space(layer(tensors, "filter.finish", x, lo=-511, hi=511), 2)
 
 

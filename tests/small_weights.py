@@ -38,13 +38,13 @@ def texture(rng):
     shapes = {
         "around.to_8": (a, 48, 3, 130, BYTE),
         "around.to_16": (b, a, 3, 100, BYTE),
-        "trits.enter.2": (4, 19, 3, 60, BYTE),
+        "trits.enter.2": (4, 28, 3, 60, BYTE),
         "trits.down.2": (3, 4, 3, 100, BYTE),
-        "trits.enter.4": (5, 19 + 3, 3, 60, BYTE),
+        "trits.enter.4": (5, 28 + 3, 3, 60, BYTE),
         "trits.down.4": (4, 5, 3, 100, BYTE),
-        "trits.enter.8": (6, 19 + 4 + a, 3, 60, BYTE),
+        "trits.enter.8": (6, 28 + 4 + a, 3, 60, BYTE),
         "trits.down.8": (5, 6, 3, 100, BYTE),
-        "trits.enter.16": (7, 25 + 5 + b, 3, 60, BYTE),
+        "trits.enter.16": (7, 37 + 5 + b, 3, 60, BYTE),
         **residual("trits.at_16.0", 7),
         **residual("trits.at_16.1", 7),
         "trits.tell.16": (24, 7, 1, 100, TELL),
@@ -71,9 +71,11 @@ def texture(rng):
         "filter.up.4": (3, 7, 1, 100, BYTE),
         "filter.merge.4": (5, 4 + 3, 3, 100, BYTE),
         **residual("filter.at.4.0", 5),
+        **residual("filter.at.4.1", 5),
         "filter.up.2": (2, 5, 1, 100, BYTE),
         "filter.merge.2": (4, 3 + 2, 3, 100, BYTE),
         **residual("filter.at.2.0", 4),
+        **residual("filter.at.2.1", 4),
         "filter.finish": (12, 4, 5, 100, (0, 150)),
     }
     tensors = {}
@@ -84,8 +86,8 @@ def texture(rng):
     rows = [row(3, *named) for named in zip(centre, spread, precision, strict=True)]
     tensors["trit.frequencies"] = np.array(rows, np.uint16)
     tensors["thresholds"] = np.array([15, 30, 51], np.uint8)
-    tensors["first.zero"] = rng.integers(0, 51, (8, 3, 39)).astype(np.uint8)
-    tensors["first.lean"] = rng.integers(0, 9, (8, 3, 39)).astype(np.uint8)
+    tensors["first.zero"] = rng.integers(0, 51, (8, 3, 39, 25)).astype(np.uint8)
+    tensors["first.lean"] = rng.integers(-8, 9, (8, 3, 39, 25)).astype(np.int8)
     tensors["magnitude"] = rng.integers(0, 256, (2, 64)).astype(np.uint8)
     tensors["settle.waiting"] = rng.integers(-96, 97, (3, TABLES)).astype(np.int8)
     tensors["settle.rest"] = np.array([-7, 32, -32, 10], np.int8)

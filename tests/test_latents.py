@@ -10,6 +10,7 @@ from facecodec.latents import (
     FIRST,
     GONE_UNITS,
     LEANS,
+    OFFSETS,
     PARTS,
     PLANES,
     STEP_UNITS,
@@ -25,6 +26,7 @@ from facecodec.latents import (
     first_told,
     gone,
     magnified,
+    offset,
     open_in,
     seen,
     settled,
@@ -149,8 +151,9 @@ def test_whatever_a_plane_begins_with_its_last_turn_ends(seed, level, first):
 @given(seeds, levels)
 def test_networks_see_what_the_specification_says(seed, level):
     cell, known, turns, _ = state(seed, level)
-    found = seen(cell, known, turns, level, MAGNITUDE)
-    assert (found.dtype, found.shape) == (np.uint8, (19, 60, 1))
+    off = np.random.default_rng(seed).integers(-128, 128, cell.shape).astype(np.int16)
+    found = seen(cell, known, turns, off, level, MAGNITUDE)
+    assert (found.dtype, found.shape) == (np.uint8, (28, 60, 1))
     for channel, row in np.ndindex(9, 60):
         passed, has = int(turns[0, row, 0]), int(known[channel, row, 0])
         refined = level <= passed // 3 < has
@@ -158,20 +161,35 @@ def test_networks_see_what_the_specification_says(seed, level):
         assert found[channel, row, 0] == 8 * (max(-9, min(9, place)) + 9)
         assert found[9 + channel, row, 0] == MAGNITUDE[0 if refined else 1, min(63, abs(place))]
         assert found[18, row, 0] == GONE_UNITS * max(0, min(TURNS - 1, passed))
+        assert found[19 + channel, row, 0] == off[channel, row, 0] + 128
 
 
 @given(seeds, levels)
-def test_planes_and_bands_tell_the_first_tables(seed, level):
+def test_planes_bands_and_offsets_tell_the_first_tables(seed, level):
     rng = np.random.default_rng(seed)
-    zero = rng.integers(0, ZEROS, (PLANES, 3, 9)).astype(np.uint8)
-    lean = rng.integers(0, LEANS // 2 + 1, (PLANES, 3, 9)).astype(np.uint8)
+    zero = rng.integers(0, ZEROS, (PLANES, 3, 9, OFFSETS)).astype(np.uint8)
+    lean = rng.integers(-(LEANS // 2), LEANS // 2 + 1, (PLANES, 3, 9, OFFSETS)).astype(np.int8)
     cell, _, turns, _ = state(seed, level)
-    found, leans = first_told(cell, turns, zero, lean)
+    off = rng.integers(-128, 128, cell.shape).astype(np.int16) // rng.choice([1, 4, 64])
+    found, leans = first_told(cell, turns, off, zero, lean)
     for channel, row in np.ndindex(9, 60):
-        at = cell[channel, row, 0]
-        place = max(0, min(TURNS - 1, int(turns[0, row, 0]))) // 3, min(2, abs(int(at))), channel
+        at, offset_here = int(cell[channel, row, 0]), int(off[channel, row, 0])
+        away = int(np.sign(at or offset_here))
+        part = (min(95, max(-96, away * offset_here)) + 100) // 8
+        place = max(0, min(TURNS - 1, int(turns[0, row, 0]))) // 3, min(2, abs(at)), channel, part
         assert found[channel, row, 0] == zero[place]
-        assert leans[channel, row, 0] == -np.sign(at) * int(lean[place])
+        assert leans[channel, row, 0] == away * int(lean[place])
+
+
+@given(seeds, levels, st.integers(-200, 200))
+def test_offsets_count_from_the_middle_of_a_cell_in_its_width(seed, level, wanted):
+    cell, known, _, _ = state(seed, level)
+    width = WIDTHS[known].astype(np.int32)
+    for inexact in (-1, 0, 1):
+        expected = width * (STEP_UNITS * cell.astype(int) + wanted) + inexact * (width // 2)
+        found = offset(cell, known, expected)
+        assert found.dtype == np.int16
+        assert (np.abs(found - max(-128, min(127, wanted))) <= abs(inexact)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])

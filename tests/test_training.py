@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from samples import waves
 from torch import nn
 
-from facecodec import base_layer, enhancement, faces, latents, texture, wavelet, weights
+from facecodec import base_layer, enhancement, faces, latents, synthesis, texture, wavelet, weights
 from facecodec.entropy import ordered
 from facecodec.exact import Layer, conv2d
 from facecodec.networks import eight_bits, encoder, quantised
@@ -297,7 +297,7 @@ class Draws:
 @pytest.fixture
 def drawn(monkeypatch):
     monkeypatch.setattr(texture_training, "Draw", Draws)
-    for name, value in {"BATCH": 2, "FIRST_BATCHES": 2, "TABLE_BATCHES": 3}.items():
+    for name, value in {"BATCH": 2, "REST_BATCHES": 2, "FIRST_BATCHES": 2, "TABLE_BATCHES": 3}.items():
         monkeypatch.setattr(texture_training, name, value)
 
 
@@ -308,14 +308,14 @@ def wild(seed=0):
     for layer in (*model.trits.tell.values(), model.filter.finish):
         nn.init.normal_(layer.weight, std=0.05)
     model.first_zero.random_(0, latents.ZEROS)
-    model.first_lean.random_(0, latents.LEANS // 2 + 1)
+    model.first_lean.random_(-(latents.LEANS // 2), latents.LEANS // 2 + 1)
     return model.eval()
 
 
 def seen_by_networks(rng, size=(2, 3)):
     """Return what networks see of latents of which anything is known."""
     return [
-        rng.integers(0, 256, (1, 2 * bands + 1, size[0] << level, size[1] << level)).astype(np.uint8)
+        rng.integers(0, 256, (1, 3 * bands + 1, size[0] << level, size[1] << level)).astype(np.uint8)
         for level, bands in enumerate(BANDS)
     ]
 
@@ -331,10 +331,10 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     model = texture.load("texture-v3")
-    assert model.asked == texture_training.EARLIEST + 1
+    assert model.asked == texture_training.ASKED
     assert model.thresholds.tolist() == streams.THRESHOLDS.tolist()
-    assert np.array_equal(model.zero, network.first_zero.numpy())
-    assert np.array_equal(model.lean, network.first_lean.numpy())
+    assert np.array_equal(np.concatenate(model.zero, 2), network.first_zero.numpy())
+    assert np.array_equal(np.concatenate(model.lean, 2), network.first_lean.numpy())
 
     set_rounding(network, True)
     rng = np.random.default_rng(0)
@@ -345,7 +345,7 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     changes = texture.changed(views, around.at_8, around.at_16, model)
     planes = [np.ascontiguousarray(part.transpose(2, 0, 1)[None]) for part in (rough, prediction)]
     passed = latents.depth(gone, -1)
-    lacking = texture.filtered(*planes, passed, model)
+    lacking = synthesis.filtered(*planes, passed, model)
     with torch.inference_mode():
         pixels = [torch.from_numpy(part).float() for part in planes]
         at_8, at_16 = network.around(pixels[1])
@@ -360,10 +360,25 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
         assert np.abs(mine).max() > 10
         assert off.max() <= 3
         assert off.mean() < 0.4
-    off = np.abs(lacking / texture.RESIDUAL_UNITS - twin.numpy())
+    off = np.abs(lacking / synthesis.LACKING_UNITS - twin.numpy())
     assert np.abs(lacking).mean() > 40
     assert off.max() <= 4
     assert off.mean() < 0.6
+
+    cut = streams.Cut.at_plane(streams.finest(*crop()), np.full((1, 1, 4, 5), 12, np.int8))
+    cut.expect(network, crop()[1], model.rest)
+    flat_cell, flat_known, wanted = (
+        np.concatenate([level.ravel() for level in part]) for part in (cut.cells, cut.known, cut.expected)
+    )
+    end = synthesis.End(
+        latents.Latents(4, 5, flat_cell, flat_known),
+        np.zeros(flat_cell.size, np.uint16),
+        np.full((1, 4, 5), 11, np.int8),
+        1,
+    )
+    found = synthesis.expectation(end, crop()[1][0].permute(1, 2, 0).byte().numpy(), model)
+    away = np.abs(found - latents.STEP_UNITS * latents.WIDTHS[flat_known].astype(int) * flat_cell)
+    assert np.abs(found - wanted).mean() < away.mean() / 10
 
     again = Texture()
     assert texture_training.warm(again)
@@ -385,17 +400,26 @@ def test_tables_are_shares_of_three_trits(zero, lean):
 
 
 @pytest.mark.usefixtures("drawn")
-def test_planes_and_bands_tell_what_trits_of_crops_are():
+def test_planes_bands_and_offsets_tell_what_trits_of_crops_are(monkeypatch):
+    def known(cut, network, predictions, rest):
+        bands = [latents.STEP_UNITS * cell.astype(np.int32) for cell in cut.finest]
+        cut.expected = [band // 2 * 2 for band in bands]
+
     network = Texture()
     texture_training.first_tables(network, None, None)
     zero, lean = network.first_zero.numpy(), network.first_lean.numpy()
     assert zero.min() >= 0
     assert zero.max() <= latents.ZEROS - 1
-    assert lean.min() >= 0
-    assert lean.max() <= latents.LEANS // 2
-    assert not lean[:, 0].any()
-    details, mean = zero[4, 0, 30:39], zero[4, 0, 9:12]
+    assert np.abs(lean).max() <= latents.LEANS // 2
+    middle = latents.OFFSETS // 2
+    details, mean = zero[4, 0, 30:39, middle], zero[4, 0, 9:12, middle]
     assert details.min() > mean.max()
+    monkeypatch.setattr(streams.Cut, "expect", known)
+    texture_training.first_tables(network, None, None)
+    told, leans = (part.numpy()[4, 1, 9:12] for part in (network.first_zero, network.first_lean))
+    assert (told[:, middle] > zero[4, 1, 9:12, middle]).all()
+    assert (told[:, [middle - 3, middle + 3]] < told[:, [middle]]).all()
+    assert (leans[:, middle - 3] < leans[:, middle + 3]).all()
 
 
 @pytest.mark.usefixtures("drawn")
@@ -420,8 +444,8 @@ def told_by_nobody(network):
     made = weights.Model("texture-v0", bytes(4), small_weights.texture(np.random.default_rng(0)))
     return replace(
         texture._load.__wrapped__(made),
-        zero=network.first_zero.byte().numpy(),
-        lean=network.first_lean.byte().numpy(),
+        zero=np.split(network.first_zero.numpy().astype(np.uint8), np.cumsum(BANDS)[:-1], 2),
+        lean=np.split(network.first_lean.numpy().astype(np.int8), np.cumsum(BANDS)[:-1], 2),
         magnitude=streams.MAGNITUDE,
         thresholds=streams.THRESHOLDS,
         asked=latents.TURNS,
@@ -446,20 +470,19 @@ def test_a_cut_crop_is_known_as_a_decoder_knows_it(turn, latest):
     def trits(known, positions, named):
         return latents.above(flat[positions], known.known[positions] + 1) - 3 * known.cell[positions] + 1
 
-    around = texture.surroundings(prediction, model)
     cut = streams.Cut.at_plane(cells, latents.gone(turn, delay)[None, None])
     cut.lead(partial(cut.first_told, network))
     due, named = cut.due(cut.first_told(network))
-    for reached in enhancement.walk(trits, delay, around, model):
+    for number, reached in enumerate(enhancement.walk(trits, prediction, delay, model)):
         known = reached.known
-        if reached.number == turn - 1:
+        if number == turn - 1:
             before = zip(
                 cut.cells, cut.known, known.levels(known.cell), known.levels(known.known), strict=True
             )
             for cell, planes, wanted, wanted_planes in before:
                 assert np.array_equal(cell[0], wanted)
                 assert np.array_equal(planes[0], wanted_planes)
-        if reached.number == turn:
+        if number == turn:
             break
     cut.refine(due)
     for level, wanted in enumerate(known.levels(reached.tables)):
@@ -520,7 +543,7 @@ def test_a_stage_changes_its_networks_and_no_other(stage, tmp_path, clock):
     for key, value in model.state_dict().items():
         if key.startswith(parts) and key.endswith("weight"):
             assert not torch.equal(value, before[key]), key
-        elif not key.startswith(parts):
+        elif not key.startswith((*parts, "first")):
             assert torch.equal(value, before[key]), key
 
 

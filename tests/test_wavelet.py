@@ -23,11 +23,6 @@ pictures = st.builds(
 )
 
 
-def rounded(picture):
-    """Return the samples of a picture in grey levels, as integers in 1/16 grey level."""
-    return [np.floor(UNITS * band + 0.5).astype(np.int32) for band in analysed(picture)]
-
-
 def random_bands(rows, columns, seed=0, top=4000):
     rng = np.random.default_rng(seed)
     return [
@@ -38,7 +33,7 @@ def random_bands(rows, columns, seed=0, top=4000):
 
 @given(pictures)
 def test_a_picture_comes_back_but_for_rounding(picture):
-    bands = rounded(picture)
+    bands = analysed(UNITS * picture)
     height, width = picture.shape[1:]
     assert [band.shape for band in bands] == [
         (count, height // STRIDE << level, width // STRIDE << level) for level, count in enumerate(BANDS)
@@ -55,8 +50,8 @@ def test_samples_come_back_but_for_rounding(rows, columns, seed):
 
 @given(st.tuples(*[st.integers(-255, 255)] * 3))
 def test_a_flat_picture_has_nothing_but_means(colour):
-    bands = rounded(np.broadcast_to(np.array(colour)[:, None, None], (3, 32, 48)))
-    assert max(np.abs(band).max() for band in [bands[0][:9], *bands[1:]]) <= UNITS // 4
+    bands = analysed(UNITS * np.broadcast_to(np.array(colour)[:, None, None], (3, 32, 48)))
+    assert max(np.abs(band).max() for band in [bands[0][:9], *bands[1:]]) <= UNITS // 2
     assert np.ptp(bands[0][9:], (1, 2)).max() <= 1
 
 
@@ -80,6 +75,18 @@ def test_a_sample_changes_nothing_beyond_its_reach(level):
     rows, columns = np.nonzero((synthesised(bands) != before).any(0))
     first, last = 8 * STRIDE - REACH, 8 * STRIDE + (STRIDE >> level) + REACH
     assert first <= min(rows.min(), columns.min()) <= max(rows.max(), columns.max()) < last
+
+
+@pytest.mark.parametrize("place", [0, 5, 15])
+def test_a_pixel_changes_no_sample_beyond_its_reach(place):
+    picture = np.random.default_rng(place).integers(-4000, 4001, (3, 16 * STRIDE, 16 * STRIDE))
+    before, middle = analysed(picture), 8 * STRIDE + place
+    picture[:, middle, middle] += 100_000
+    for level, (band, again) in enumerate(zip(before, analysed(picture), strict=True)):
+        span = STRIDE >> level
+        for places in np.nonzero((again != band).any(0)):
+            assert span * places.min() + span > middle - REACH
+            assert span * places.max() <= middle + REACH
 
 
 def test_tiles_change_nothing():

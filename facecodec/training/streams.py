@@ -65,20 +65,23 @@ class Cut:
         cells = [above(c, n) for c, n in zip(finest, known, strict=True)]
         return cls(finest, cells, known, gone, [np.zeros(c.shape, np.int32) for c in cells])
 
-    @torch.no_grad()
-    def expect(self, model: Texture, predictions: Tensor, rest: np.ndarray) -> None:
-        """Ask the filter where latents are, as decoders do when the planes of these turns begin."""
+    def expect(self, model: Texture, predictions: Tensor, rest: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Ask the filter where latents are, as decoders do when the planes of these turns begin.
+
+        Returns the pictures (N, 3, H, W) before and after the filter, in grey levels.
+        """
         last = PARTS * (np.clip(self.gone, 0, TURNS) // PARTS) - 1
         nowhere = [np.zeros(cell.shape, np.uint16) for cell in self.cells]
         samples = replace(self, gone=last).samples(nowhere, np.zeros((3, TABLES), np.int8), rest)
-        rough = (predictions + torch.from_numpy(wavelet.synthesised(samples)) / UNITS).round().clamp(0, 255)
+        rough = predictions + torch.from_numpy(wavelet.synthesised(samples)).float() / UNITS
         passed = torch.from_numpy(latents.depth(last, 1)).float()
         with torch.autocast("cpu", torch.bfloat16):
-            lacking = model.filter(rough, predictions, passed)
-        bands = wavelet.analysed((UNITS * lacking).round().int().numpy())
+            lacking = model.filter(rough.round().clamp(0, 255), predictions, passed)
+        bands = wavelet.analysed((UNITS * lacking.detach()).round().int().numpy())
         self.expected = [
             (sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)
         ]
+        return rough, rough + lacking
 
     def grids(self, back: int = 0) -> Levels:
         """Return the turns gone, so many turns ago, on the grid of each level."""

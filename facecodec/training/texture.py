@@ -156,42 +156,46 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
     torch.manual_seed(run.step * 16 + run.worker)
     for step in run.steps():
         pictures, predictions, frames = draw.batch()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            cut, named, passed = drawn(model, pictures, predictions, rng, counted["settle.rest"])
+        cells = finest(pictures, predictions)
+        cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM))
+        before, after = cut.expect(model, predictions, counted["settle.rest"])
+        expected, _ = lacking_share(before, after, pictures)
+        named, passed = drawn(cut, model, predictions, rng)
         rough = rough_picture(cut, named, predictions, counted)
-        error = (rough - pictures).square().mean((1, 2, 3))
         with torch.autocast("cpu", torch.bfloat16):
             lacking = model.filter(rough.round().clamp(0, 255), predictions, passed)
-        decoded = rough + lacking
-        filtered = (decoded - pictures).square().mean((1, 2, 3))
-        loss = (filtered / (error + 1)).mean()
+        loss, gain = lacking_share(rough, rough + lacking, pictures)
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
-            unlike = likeness.lacking(decoded, pictures, frames, -passed.mean((1, 2, 3)).numpy())
-        run.descend(loss + LIKENESS_WEIGHT * unlike, clip=1.0)
-        gain = 10 * torch.log10((error + 0.1) / (filtered.detach() + 0.1)).mean()
-        run.note(loss=loss.item(), gain=gain.item(), unlike=LIKENESS_STEPS * unlike.item())
+            unlike = likeness.lacking(rough + lacking, pictures, frames, -passed.mean((1, 2, 3)).numpy())
+        run.descend(expected + loss + LIKENESS_WEIGHT * unlike, clip=1.0)
+        run.note(loss=loss.item(), expected=expected.item(), gain=gain, unlike=LIKENESS_STEPS * unlike.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
             run.log()
 
 
+def lacking_share(rough: Tensor, filtered: Tensor, pictures: Tensor) -> tuple[Tensor, float]:
+    """Return the share of the error that the filter leaves, the mean over pictures, and its gain in dB."""
+    error, left = ((seen - pictures).square().mean((1, 2, 3)) for seen in (rough, filtered))
+    gain = 10 * torch.log10((error + 0.1) / (left.detach() + 0.1)).mean()
+    return (left / (error + 1)).mean(), gain.item()
+
+
+@torch.no_grad()
 def drawn(
-    model: Texture, pictures: Tensor, predictions: Tensor, rng: np.random.Generator, rest: np.ndarray
-) -> tuple[Cut, list[np.ndarray], Tensor]:
-    """Return what is known of crops when their streams are cut anywhere, the tables told last, and the depth.
+    cut: Cut, model: Texture, predictions: Tensor, rng: np.random.Generator
+) -> tuple[list[np.ndarray], Tensor]:
+    """Go on to where streams are cut, anywhere in these turns; return the tables told last, and the depth.
 
     Turns of a plane before the last are taken as the first tables tell them, which is as good here.
     """
-    cells = finest(pictures, predictions)
-    cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM))
-    cut.expect(model, predictions, rest)
-    cut.lead(partial(cut.first_told, model))
-    around = model.around(predictions)
-    due, named = cut.due(cut.told(model, around))
-    shares = rng.random(len(pictures))
+    with torch.autocast("cpu", torch.bfloat16):
+        cut.lead(partial(cut.first_told, model))
+        due, named = cut.due(cut.told(model, model.around(predictions)))
+    shares = rng.random(len(predictions))
     cut.refine(share_of(due, named, shares))
     parts = np.floor(2 * shares - 0.5).astype(np.int16)[:, None, None, None]
-    return cut, named, torch.from_numpy(latents.depth(cut.gone, parts)).float()
+    return named, torch.from_numpy(latents.depth(cut.gone, parts)).float()
 
 
 def rough_picture(
