@@ -410,8 +410,8 @@ def test_the_filter_is_asked_before_the_planes_that_the_networks_tell_of(model, 
     assert asked == [(first, first - 1, 1) for first in range(model.asked, latents.TURNS, latents.PARTS)]
 
 
-def test_tables_follow_what_is_expected(model):
-    prediction = waves(32, 32)
+def test_first_tables_follow_what_is_expected(model):
+    prediction, model = waves(32, 32), replace(model, asked=latents.TURNS)
     end = after(truth(finest(prediction)), prediction, at_once(prediction), model, turns=9)
     around, gone = texture.surroundings(prediction, model), end.gone + 1
     width = latents.WIDTHS[end.known.known].astype(np.int32)

@@ -110,10 +110,11 @@ LIMITS = {
     "turns": (latents.TURNS, 2 * latents.TURNS),
     "Table of a trit": (0, latents.TABLES - 1),
     "what networks add to `zero` and `lean`": (-latents.ZEROS, latents.ZEROS),
+    "offset of a latent, in 1/64 of its cell": (-latents.OFFSET_MIDDLE, 255 - latents.OFFSET_MIDDLE),
     "shortcuts of `trits` and `filter`": (-texture.SHORTCUT_TOP, texture.SHORTCUT_TOP),
     "what `filter.finish` adds to a picture, in 1/4 grey level": (
-        -texture.RESIDUAL_TOP,
-        texture.RESIDUAL_TOP,
+        -texture.LACKING_TOP,
+        texture.LACKING_TOP,
     ),
     "weight of a pixel in a prediction, in 1/64": (np.iinfo(np.int8).min, np.iinfo(np.int8).max),
     "index of a Table of failures": (0, residual.TABLES - 1),
@@ -372,6 +373,23 @@ def test_the_numbers_of_the_wavelet():
         assert [found.get(place, 0) for place in range(3)] == wavelet.COLOURS[:, colour].tolist()
 
 
+def test_the_numbers_of_the_way_back():
+    rows = table("Enhancement layer", "Wavelet, the way back", column="Level")
+    for row, gains, forth in zip(rows, wavelet.GAINS_BACK, wavelet.GAINS, strict=True):
+        first, third, mean = (numbers(row[head]) for head in list(row)[1:])
+        assert gains.ravel().tolist() == np.repeat([*first, *first, *third, *mean], 3).tolist()
+        assert gains.ravel().tolist() == [round(2**32 / gain) for gain in forth.ravel().tolist()]
+    text = chapter("Enhancement layer", "Wavelet, the way back")
+    steps = [int(factor) for factor in re.findall(r"\+ \(\((-?\d+) \*", text)]
+    assert steps == [wavelet.PREDICT_1, wavelet.UPDATE_1, wavelet.PREDICT_2, wavelet.UPDATE_2]
+    colours = ("red", "green", "blue")
+    for unit, line in zip(
+        wavelet.COLOURS.tolist(), re.findall(r"^    m\[\d\] = .*$", text, re.MULTILINE), strict=True
+    ):
+        found = {name: int(sign + size) for sign, size, name in re.findall(r"([+-]?) ?(\d+) \* (\w+)", line)}
+        assert [found.get(name, 0) for name in colours] == unit
+
+
 # Worked example
 
 
@@ -408,6 +426,7 @@ def steps(monkeypatch):
 
     spied("convolve", lambda tensors, layer, *_: layer)
     spied("settle", lambda tensors, level, *_: f"samples of level {level}")
+    spied("offset", lambda cell, *_: f"offset of {len(cell)} channels")
     for function in ("preview", "refine", "inverse_wavelet", "lacking"):
         spied(function, lambda *_, function=function: function)
     return taken
@@ -448,6 +467,10 @@ def test_the_worked_example_of_an_enhancement(steps):
         "cell, level 0, channels 0 .. 1, row 0, column 0": cells[0][:2, 0, 0],
         "`a16`, channel 3, row 0": steps["around.to_16"][3, 0],
         "`v0`, channels 0 .. 1, row 0, column 0": steps["into trits.enter.16"][2][:2, 0, 0],
+        "`expected`, level 0, channels 0 .. 1, row 0, column 0": steps["into offset of 12 channels"][2][
+            :2, 0, 0
+        ],
+        "`offset`, level 0, channels 0 .. 1, row 0, column 0": steps["offset of 12 channels"][:2, 0, 0],
         "`trits.tell.16`, channels 0 and 12, row 0, column 0": steps["trits.tell.16"][[0, 12], 0, 0],
         "table, level 0, channel 0, row 0": tables[0][0, 0],
         "sample, level 0, channels 0 .. 1, row 0, column 0": steps["samples of level 0"][:2, 0, 0],

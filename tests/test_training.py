@@ -208,6 +208,22 @@ def test_weights_that_are_whole_already_freeze_without_any_change(seed):
     assert np.array_equal(conv2d(x, layer_of(frozen(conv, input_bound=TOP), TOP)), expected)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rounding_of_weights_does_not_move_what_usual_inputs_give(seed):
+    rng = np.random.default_rng(seed)
+    conv = random_conv(rng, 5, 4, 3)
+    usual = rng.integers(100, 256, 4)
+    x = np.broadcast_to(usual[:, None, None], (1, 4, 5, 5)).astype(np.float32)
+    exactly = (conv.double()(torch.from_numpy(x).double() * STEP) / STEP).numpy()[0, :, 2, 2]
+
+    def off(**more):
+        layer = layer_of(frozen(conv, input_bound=TOP, top=15, **more), TOP, -(1 << 20), 1 << 20)
+        return np.abs(conv2d(x, layer)[0, :, 2, 2] - exactly)
+
+    assert off(usual=usual).max() <= 1
+    assert off().max() > 2
+
+
 def test_steps_and_signs_are_those_of_input_and_output():
     conv = random_conv(np.random.default_rng(1), 3, 2, 1)
     x = np.random.default_rng(2).integers(-15, 16, (1, 2, 4, 4)).astype(np.float32)
@@ -383,7 +399,8 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     again = Texture()
     assert texture_training.warm(again)
     for name, tensor in network.state_dict().items():
-        assert (again.state_dict()[name] - tensor).abs().amax() <= tensor.abs().amax() / 100
+        moved = 0.1 if name.endswith("bias") else tensor.abs().amax() / 100
+        assert (again.state_dict()[name] - tensor).abs().amax() <= moved
 
 
 @given(st.integers(0, 50), st.integers(-8, 8))
@@ -416,10 +433,10 @@ def test_planes_bands_and_offsets_tell_what_trits_of_crops_are(monkeypatch):
     assert details.min() > mean.max()
     monkeypatch.setattr(streams.Cut, "expect", known)
     texture_training.first_tables(network, None, None)
-    told, leans = (part.numpy()[4, 1, 9:12] for part in (network.first_zero, network.first_lean))
-    assert (told[:, middle] > zero[4, 1, 9:12, middle]).all()
-    assert (told[:, [middle - 3, middle + 3]] < told[:, [middle]]).all()
-    assert (leans[:, middle - 3] < leans[:, middle + 3]).all()
+    told, leans = (part.numpy()[5, :2, 21:30] for part in (network.first_zero, network.first_lean))
+    assert (told[0, :, middle] > told[0, :, middle + 3]).all()
+    assert (leans[0, :, middle + 3] > 0).all()
+    assert (leans[1, :3, middle - 3] < 0).all()
 
 
 @pytest.mark.usefixtures("drawn")

@@ -51,11 +51,13 @@ def frozen(
     input_step: float = STEP,
     output_step: float = STEP,
     top: int = 32767,
+    usual: float | np.ndarray = 0.0,
 ) -> dict[str, np.ndarray]:
     """Return the integers of a layer: ``weight`` (O, C, k, k), ``bias`` int32 (O,), ``shift`` uint8 (O,).
 
     ``input_bound`` is the largest magnitude of an input, a number or (C,); steps are the real values of one
-    integer unit of input and output; ``top`` is the largest magnitude of a stored weight.
+    integer unit of input and output; ``top`` is the largest magnitude of a stored weight.  The bias makes up
+    for what rounding of weights changes where inputs are ``usual``, a number or (C,) in integer units.
     """
     weight = layer.weight.detach().double().numpy() * (input_step / output_step)
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy() / output_step
@@ -63,7 +65,9 @@ def frozen(
     weights, biases, shifts = [], [], []
     for kernel, offset in zip(weight, bias, strict=True):
         for shift in range(MAX_SHIFT, -1, -1):
-            integers, start = np.round(kernel * 2.0**shift), np.round(offset * 2.0**shift)
+            integers = np.round(kernel * 2.0**shift)
+            lost = ((kernel * 2.0**shift - integers).sum((1, 2)) * usual).sum()
+            start = np.round(offset * 2.0**shift + lost)
             half = 2.0 ** (shift - 1) if shift else 0.0
             reach = (np.abs(integers).sum((1, 2)) * bound).sum() + abs(start) + half
             if reach < LIMIT and np.abs(integers).max() <= top:

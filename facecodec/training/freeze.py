@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,9 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     model.load_state_dict(averaged(runs / "texture" / "checkpoint.safetensors"))
     model.eval()
     set_rounding(model, True)
+    usual: dict[str, list[Tensor]] = {}
+    for name, layer in layers(model):
+        layer.register_forward_pre_hook(partial(_see, usual.setdefault(name, [])))
     tensors = tables(model, data, runs / "cache")
     share = runs / "regions" / "share.npy"
     known = share.exists()
@@ -132,8 +136,15 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     for name, module in layers(model):
         units = UNITS.get(name, {})
         step = units.get("output_step", STEP)
-        tensors |= named(name, frozen(module, input_bound=BYTE_TOP, output_step=step, top=INT8))
+        mean = (torch.stack(usual[name]).mean(0) / STEP).numpy()
+        integers = frozen(module, input_bound=BYTE_TOP, output_step=step, top=INT8, usual=mean)
+        tensors |= named(name, integers)
     write(weights, f"texture-v{version}", tensors)
+
+
+def _see(seen: list[Tensor], layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Keep the mean of each channel (C,) that a layer is given."""
+    seen.append(inputs[0].double().mean((0, 2, 3)))
 
 
 def _spread(pictures: Pictures, count: int) -> list[int]:
