@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facecodec import enhancement, faces, images, weights
+from facecodec import faces, images, texture, weights
 
 HERE = Path(__file__).parent
 SIDE = 280
@@ -17,8 +17,8 @@ def main() -> None:
     """The recognition frame, plain and with its cells coloured: the redder, the sooner refined."""
     pixels = images.load(HERE.parent / "examples" / "astronaut.png").pixels
     frame = faces.crop(pixels, faces.similarity(faces.find(pixels)[0].landmarks), SIDE)
-    delay = enhancement.load(weights.newest("texture")).regions[1:-1, 1:-1]
-    share = (255 * 2.0 ** (delay.min() - delay / 6.0)).round().astype(np.uint8)
+    delay = texture.load(weights.newest("texture")).regions[1:-1, 1:-1]
+    share = (255 * 2.0 ** (delay.min() - delay / 3.0)).round().astype(np.uint8)
     smooth = cv2.resize(share, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap(smooth, cv2.COLORMAP_TURBO)[:, :, ::-1]
     both = np.hstack([frame, cv2.addWeighted(frame, 0.5, colours, 0.5, 0)])
