@@ -58,7 +58,7 @@ def walk(
     end = End(known, np.zeros(known.known.size, np.uint16), latents.gone(-1, delay)[None], 1)
     for turn in range(latents.TURNS + int(delay.max())):
         gone = latents.gone(turn, delay)[None]
-        if turn >= model.asked and turn % latents.PARTS == 0:
+        if turn >= model.expects and turn % latents.PARTS == 0:
             expected = expectation(end, prediction, model, convolve)
         tables = told(known, expected, gone, turn, around, model, convolve)
         for level, (now, seen, named) in enumerate(

@@ -51,7 +51,8 @@ class TextureModel:
     (2, 64): how large latents are expected to be.  ``waiting`` int8 (3, 867) and ``rest`` int8 (4,): where in
     their cells they are.
     ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
-    ``asked``: the first turn before which the networks are asked.  ``bits`` (867, 3): what trits take.
+    ``asked`` and ``expects``: the first turns before which the networks tell tables, and the filter is asked.
+    ``bits`` (867, 3): what trits take.
     ``halo``: no input further than that from an aligned tile can change it, in pixels, a multiple of 16.
     """
 
@@ -68,6 +69,7 @@ class TextureModel:
     rest: npt.NDArray[np.int8]
     regions: npt.NDArray[np.uint8]
     asked: int
+    expects: int
     halo: int
 
 
@@ -161,6 +163,7 @@ def _load(file: weights.Model) -> TextureModel:
         within("settle.rest", (4,), -32, 32).astype(np.int8),
         within("regions", (geometry.CELLS, geometry.CELLS), 0, TURNS).astype(np.uint8),
         int(within("asked", (1,), 0, TURNS)[0]),
+        int(within("expects", (1,), 0, TURNS)[0]),
         -(-max(reach["around"] + reach["trits"], reach["filter"]) // STRIDE) * STRIDE,
     )
 

@@ -390,6 +390,7 @@ def check_texture(tensors):
         ("settle.rest", -32, 32),
         ("regions", 0, 24),
         ("asked", 0, 24),
+        ("expects", 0, 24),
     ):
         require(low <= tensors[name].min() and tensors[name].max() <= high, "WeightsError")
     require(tensors["thresholds"][2] == 51, "WeightsError")
@@ -424,8 +425,7 @@ def refine(stream, padded, tensors, delay):
     gone, expected = np.full(delay.shape, -1), [np.zeros(shape, int) for shape in shapes]
     tables = expected
     for turn in range(24 + int(delay.max())):
-        asked = turn >= tensors["asked"][0]
-        if asked and turn % 3 == 0:
+        if turn >= tensors["expects"][0] and turn % 3 == 0:
             samples, _, lacks = left(tensors, padded, cells, known, tables, gone, 1)
             expected = [a + b for a, b in zip(samples, wavelet(4 * lacks), strict=True)]
         gone = np.clip(turn - delay, -1, 24)
@@ -434,7 +434,7 @@ def refine(stream, padded, tensors, delay):
             first_tables(tensors, level, cells[level], spread(gone, level), offsets[level])
             for level in range(4)
         ]
-        if asked:
+        if turn >= tensors["asked"][0]:
             views = [
                 view(tensors, level, cells[level], known[level], gone, offsets[level]) for level in range(4)
             ]

@@ -93,6 +93,7 @@ def texture(rng):
     tensors["settle.rest"] = np.array([-7, 32, -32, 10], np.int8)
     tensors["regions"] = rng.integers(0, 25, (18, 18)).astype(np.uint8)
     tensors["asked"] = np.array([2], np.uint8)
+    tensors["expects"] = np.array([1], np.uint8)
     return tensors
 
 

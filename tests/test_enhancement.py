@@ -397,7 +397,7 @@ def test_what_is_expected_makes_the_picture_of_the_end(small):
     assert np.abs(picture - decoded)[inside].max() <= 2
 
 
-def test_the_filter_is_asked_before_the_planes_that_the_networks_tell_of(model, monkeypatch):
+def test_the_filter_is_asked_before_the_finer_planes(model, monkeypatch):
     prediction, turn, asked = waves(32, 32), 0, []
 
     def expected(end, *rest):
@@ -407,7 +407,7 @@ def test_the_filter_is_asked_before_the_planes_that_the_networks_tell_of(model, 
     monkeypatch.setattr(enhancement, "expectation", expected)
     for _ in walk(truth(finest(prediction)), prediction, at_once(prediction), model):
         turn += 1
-    assert asked == [(first, first - 1, 1) for first in range(model.asked, latents.TURNS, latents.PARTS)]
+    assert asked == [(first, first - 1, 1) for first in range(model.expects, latents.TURNS, latents.PARTS)]
 
 
 def test_first_tables_follow_what_is_expected(model):

@@ -347,7 +347,7 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     model = texture.load("texture-v3")
-    assert model.asked == texture_training.ASKED
+    assert (model.asked, model.expects) == (texture_training.ASKED, streams.EXPECTS)
     assert model.thresholds.tolist() == streams.THRESHOLDS.tolist()
     assert np.array_equal(np.concatenate(model.zero, 2), network.first_zero.numpy())
     assert np.array_equal(np.concatenate(model.lean, 2), network.first_lean.numpy())
@@ -466,6 +466,7 @@ def told_by_nobody(network):
         magnitude=streams.MAGNITUDE,
         thresholds=streams.THRESHOLDS,
         asked=latents.TURNS,
+        expects=latents.TURNS,
     )
 
 

@@ -17,6 +17,8 @@ from facecodec.wavelet import BANDS, LEVELS, UNITS
 
 THRESHOLDS = np.array([15, 23, 51], np.int16)
 """Likelier to be 0 than these tables say are trits left to the later turns of a plane."""
+EXPECTS = 12
+"""The first turn before which the filter is asked; all before take a few bytes."""
 UNDECIDED, DECIDED = np.log2(1.45), np.log2(1.15)
 Levels = list[np.ndarray]
 
@@ -68,7 +70,8 @@ class Cut:
     def expect(self, model: Texture, predictions: Tensor, rest: np.ndarray) -> tuple[Tensor, Tensor]:
         """Ask the filter where latents are, as decoders do when the planes of these turns begin.
 
-        Returns the pictures (N, 3, H, W) before and after the filter, in grey levels.
+        Of crops that have not come so far nothing is expected.  Returns the pictures (N, 3, H, W) before and
+        after the filter, in grey levels.
         """
         last = PARTS * (np.clip(self.gone, 0, TURNS) // PARTS) - 1
         nowhere = [np.zeros(cell.shape, np.uint16) for cell in self.cells]
@@ -78,8 +81,9 @@ class Cut:
         with torch.autocast("cpu", torch.bfloat16):
             lacking = model.filter(rough.round().clamp(0, 255), predictions, passed)
         bands = wavelet.analysed((UNITS * lacking.detach()).round().int().numpy())
+        late = self.gone.max((1, 2, 3), keepdims=True) >= EXPECTS
         self.expected = [
-            (sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)
+            ((sample + band) * late).astype(np.int32) for sample, band in zip(samples, bands, strict=True)
         ]
         return rough, rough + lacking
 

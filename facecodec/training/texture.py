@@ -32,14 +32,14 @@ from facecodec.networks.texture import (
 from facecodec.training.crops import BATCH, Draw
 from facecodec.training.likeness import Likeness
 from facecodec.training.run import Run
-from facecodec.training.streams import MAGNITUDE, THRESHOLDS, Cut, finest, share_of
+from facecodec.training.streams import EXPECTS, MAGNITUDE, THRESHOLDS, Cut, finest, share_of
 from facecodec.wavelet import BANDS
 
 RATE = 1e-3
 MATRIX_RATE = 0.005
 FILTER_SHARE = 0.6
 ASKED = 6
-"""The first turn before which the networks are asked, and the filter."""
+"""The first turn before which the networks tell tables."""
 FILTERED_FROM = 10
 """The first turn that the filter learns from: before it pictures hardly differ from their predictions."""
 LATEST = 7
@@ -236,7 +236,7 @@ def first_tables(model: Texture, data: Path, cache: Path) -> None:
         cells = finest(pictures, predictions)
         for plane in range(PLANES):
             cut = Cut.at_plane(cells, np.full((BATCH, 1, *cells[0].shape[2:]), PARTS * plane, np.int8))
-            if PARTS * plane >= ASKED:
+            if PARTS * plane >= EXPECTS:
                 cut.expect(model, predictions, rest)
             states = zip(cut.cells, cut.grids(), cut.offsets(), cut.trits(), strict=True)
             for level, (cell, grid, offset, trit) in enumerate(states):
@@ -303,6 +303,7 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
         "settle.waiting": np.round(likely * latents.STEP_UNITS).clip(-96, 96).astype(np.int8),
         "settle.rest": np.round(outward * latents.STEP_UNITS).clip(-32, 32).astype(np.int8),
         "asked": np.array([ASKED], np.uint8),
+        "expects": np.array([EXPECTS], np.uint8),
     }
 
 
