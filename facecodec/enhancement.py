@@ -21,7 +21,7 @@ from .entropy import ordered
 from .exact import Conv2d, conv2d
 from .latents import Latents
 from .rans import WORD_BYTES, EmbeddedDecoder, Group, encode_embedded_reverse
-from .synthesis import End, expectation, synthesise
+from .synthesis import End, expect, synthesise
 from .texture import TextureModel, surroundings, told
 
 ID_BYTES = 3
@@ -59,7 +59,7 @@ def walk(
     for turn in range(latents.TURNS + int(delay.max())):
         gone = latents.gone(turn, delay)[None]
         if turn >= model.expects and turn % latents.PARTS == 0:
-            expected = expectation(end, prediction, model, convolve)
+            expect(end, prediction, expected, model, convolve)
         tables = told(known, expected, gone, turn, around, model, convolve)
         for level, (now, seen, named) in enumerate(
             zip(*(known.levels(flat) for flat in (due, known.known, tables)), strict=True)

@@ -46,27 +46,32 @@ class End:
         return [self.gone[None], *(level[None] for flat in flats for level in self.known.levels(flat))]
 
 
-def expectation(
-    end: End, prediction: Pixels, model: TextureModel, convolve: Conv2d = conv2d
-) -> npt.NDArray[np.int32]:
-    """Return the samples int32 (n,), in 1/16 grey level, of the picture that this end would give."""
+def expect(
+    end: End,
+    prediction: Pixels,
+    expected: npt.NDArray[np.int32],
+    model: TextureModel,
+    convolve: Conv2d = conv2d,
+) -> None:
+    """Give ``expected`` (n,) the samples, in 1/16 grey level, of the picture that this end would give."""
 
     def tile(where: Integers, *state: Integers) -> list[Integers]:
         samples, _, lacking = _left(exact.around(prediction, where, STRIDE), state, end.part, model, convolve)
         bands = wavelet.analysed(wavelet.UNITS // LACKING_UNITS * lacking)
         return [(sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)]
 
-    expected = np.empty(end.known.known.size, np.int32)
-    parts = exact.tiled(
+    strips = exact.strips(
         tile,
         [exact.places(*end.gone.shape[1:]), *end.state()],
         tile=TILE,
         halo=model.halo,
         scales=[STRIDE, *STATE_SCALES],
     )
-    for whole, part in zip(end.known.levels(expected), parts, strict=True):
-        whole[:] = part[0]
-    return expected
+    levels = end.known.levels(expected)
+    for top, strip in strips:
+        for level, (whole, part) in enumerate(zip(levels, strip, strict=True)):
+            first = top // (STRIDE >> level)
+            whole[:, first : first + part.shape[2]] = part[0]
 
 
 def synthesise(end: End, picture: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> None:

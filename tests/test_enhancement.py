@@ -19,7 +19,7 @@ from facecodec.exact import conv2d
 from facecodec.latents import Latents
 from facecodec.networks import exact_torch
 from facecodec.rans import EmbeddedDecoder
-from facecodec.synthesis import expectation, synthesise
+from facecodec.synthesis import expect, synthesise
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,13 @@ def picture_of(end, prediction, model, convolve=conv2d):
     picture = prediction.copy()
     synthesise(end, picture, model, convolve)
     return picture
+
+
+def expectation(end, prediction, model, convolve=conv2d):
+    """Return what is expected of latents at an end."""
+    expected = np.empty(end.known.known.size, np.int32)
+    expect(end, prediction, expected, model, convolve)
+    return expected
 
 
 def digests(model, prediction, turns=15, convolve=conv2d):
@@ -400,11 +407,11 @@ def test_what_is_expected_makes_the_picture_of_the_end(small):
 def test_the_filter_is_asked_before_the_finer_planes(model, monkeypatch):
     prediction, turn, asked = waves(32, 32), 0, []
 
-    def expected(end, *rest):
+    def spied(end, *rest):
         asked.append((turn, int(end.gone[0, 0, 0]), end.part))
-        return expectation(end, *rest)
+        expect(end, *rest)
 
-    monkeypatch.setattr(enhancement, "expectation", expected)
+    monkeypatch.setattr(enhancement, "expect", spied)
     for _ in walk(truth(finest(prediction)), prediction, at_once(prediction), model):
         turn += 1
     assert asked == [(first, first - 1, 1) for first in range(model.expects, latents.TURNS, latents.PARTS)]

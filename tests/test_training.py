@@ -392,7 +392,8 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
         np.full((1, 4, 5), 11, np.int8),
         1,
     )
-    found = synthesis.expectation(end, crop()[1][0].permute(1, 2, 0).byte().numpy(), model)
+    found = np.empty(flat_cell.size, np.int32)
+    synthesis.expect(end, crop()[1][0].permute(1, 2, 0).byte().numpy(), found, model)
     away = np.abs(found - latents.STEP_UNITS * latents.WIDTHS[flat_known].astype(int) * flat_cell)
     assert np.abs(found - wanted).mean() < away.mean() / 10
 
