@@ -419,15 +419,15 @@ def test_the_filter_is_asked_before_the_finer_planes(model, monkeypatch):
 
 def test_first_tables_follow_what_is_expected(model):
     prediction, model = waves(32, 32), replace(model, asked=latents.TURNS)
-    end = after(truth(finest(prediction)), prediction, at_once(prediction), model, turns=9)
+    end = after(truth(finest(prediction)), prediction, at_once(prediction), model, turns=12)
     around, gone = texture.surroundings(prediction, model), end.gone + 1
     width = latents.WIDTHS[end.known.known].astype(np.int32)
     middle = latents.STEP_UNITS * width * end.known.cell
     below, between, above = (
-        texture.told(end.known, middle + off * width, gone, 9, around, model).astype(int)
+        texture.told(end.known, middle + off * width, gone, 12, around, model).astype(int)
         for off in (-32, 0, 32)
     )
-    waits = end.known.known == 3
+    waits = end.known.known == 4
     zero, lean = (
         np.array([part(tables)[waits].mean() for tables in (below, between, above)])
         for part in (lambda tables: tables // latents.LEANS, lambda tables: tables % latents.LEANS)
