@@ -85,12 +85,14 @@ def views(pixels: Pixels, matrices: list[npt.NDArray[np.float64]]) -> tuple[Pixe
 def _side_by_side(work: Callable[[Pixels], Tensor], parts: list[Pixels]) -> list[Tensor]:
     """Return what ``work`` makes of each part, as many at a time as torch may use threads.
 
-    Threads that share each operation wait for one another at its end, very long where other programs run.
+    Threads that share each operation wait for one another at its end, very long where other programs run; and
+    on some processors their number decides how results are rounded.  So each part has one.
     """
-    if len(parts) == 1:
-        return [work(parts[0])]
     threads = torch.get_num_threads()
     try:
+        if len(parts) == 1:
+            torch.set_num_threads(1)
+            return [work(parts[0])]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
     finally:
