@@ -243,7 +243,7 @@ def told(
 def changed(
     views: list[Map], at_8: Map, at_16: Map, model: TextureModel, convolve: Conv2d = conv2d
 ) -> list[Map]:
-    """Return how tables differ from those of planes and bands, (N, 2 C, h, w) a level, coarsest first.
+    """Return how tables differ from the first ones, (N, 2 C, h, w) a level, coarsest first.
 
     First how likely 0 is, then how trits lean.  ``views`` are what ``latents.seen`` makes of each level.
     """
