@@ -34,6 +34,8 @@ TILE = 1024
 """Pixels a side that the wavelet sees at once, without what it reaches."""
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
+DOUBTED = 2.5
+"""Files of so many times the preview's show it refined only if that shows who it is better."""
 LEAST_TURNS = 6
 """The turns of quality 0; they tell next to nothing."""
 LOSSLESS_QUALITY = 50
@@ -85,7 +87,8 @@ def encode(
     ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face``
     says whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the
     picture for the 112x112 recognition frame of one face.  ``tune`` "recognition" sends first what tells
-    people apart, "fidelity" refines all of the picture alike.  Raises ImageError, NoFaceError, FscError for a
+    people apart, and leaves the preview alone where so few bytes would make it less like the face;
+    "fidelity" refines all of the picture alike.  Raises ImageError, NoFaceError, FscError for a
     goal that cannot be met, WeightsError, and ValueError for wrong arguments.
     """
     goals = [max_bytes is not None, min_psnr is not None, min_similarity is not None, lossless]
@@ -120,13 +123,10 @@ def encode(
     elif min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
-        wanted = _embedded(pixels, faces.geometries)
-
-        def similar(picture: Pixels) -> bool:
-            cosines = (_embedded(picture, faces.geometries) * wanted).sum(1)
-            return bool(cosines.min() >= min_similarity)
-
-        words = _shortest(detail, similar, f"a similarity of {min_similarity}")
+        similarity = _similarity(pixels, faces.geometries)
+        words = _shortest(
+            detail, lambda picture: similarity(picture) >= min_similarity, f"a similarity of {min_similarity}"
+        )
     elif lossless:
         words = detail.words(turns=detail.turns(LOSSLESS_QUALITY))
         payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(pixels, detail.decoded(words))
@@ -136,9 +136,13 @@ def encode(
         words = detail.words(turns=detail.turns(quality))
 
     payloads[SectionType.ENHANCEMENT] = detail.model.id[: enhancement.ID_BYTES] + bytes([order]) + words
-    if max_bytes is not None:
-        return codec.fitted(file, payloads, max_bytes) or base
-    return codec.written(file, payloads)
+    if max_bytes is None:
+        return codec.written(file, payloads)
+    refined = codec.fitted(file, payloads, max_bytes) or base
+    if faces.geometries and tune == "recognition" and len(refined) < DOUBTED * len(base):
+        similarity = _similarity(pixels, faces.geometries)
+        return max(base, refined, key=lambda data: similarity(codec.decode(data).pixels))
+    return refined
 
 
 def embed(image: Pixels | Image, *, aligned: bool = False) -> npt.NDArray[np.float32]:
@@ -213,6 +217,12 @@ def _embedded(pixels: Pixels, places: tuple[Geometry | None, ...]) -> npt.NDArra
 
     near, _ = encoder.views(pixels, _matrices(pixels, places))
     return face_encoder(base_layer.load(weights.newest("base"))).embed(near)
+
+
+def _similarity(pixels: Pixels, places: tuple[Geometry | None, ...]) -> Callable[[Pixels], float]:
+    """Return what tells how alike the faces of pictures are to those of these pixels: the least cosine."""
+    wanted = _embedded(pixels, places)
+    return lambda picture: float((_embedded(picture, places) * wanted).sum(1).min())
 
 
 def face_encoder(model: base_layer.BaseModel) -> FaceEncoder:

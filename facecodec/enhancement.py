@@ -22,7 +22,7 @@ from .exact import Conv2d, conv2d
 from .latents import Latents
 from .rans import WORD_BYTES, EmbeddedDecoder, Group, encode_embedded_reverse
 from .synthesis import End, expect, synthesise
-from .texture import TextureModel, surroundings, told
+from .texture import Expectation, TextureModel, surroundings, told
 
 ID_BYTES = 3
 HEAD_BYTES = ID_BYTES + 1
@@ -54,13 +54,13 @@ def walk(
     around = surroundings(prediction, model, convolve)
     known = Latents.unknown(*delay.shape)
     due = np.empty(known.known.size, np.bool_)
-    expected = np.zeros(known.known.size, np.int32)
+    expectation = Expectation.none(known, model)
     end = End(known, np.zeros(known.known.size, np.uint16), latents.gone(-1, delay)[None], 1)
     for turn in range(latents.TURNS + int(delay.max())):
         gone = latents.gone(turn, delay)[None]
         if turn >= model.expects and turn % latents.PARTS == 0:
-            expect(end, prediction, expected, model, convolve)
-        tables = told(known, expected, gone, turn, around, model, convolve)
+            expect(end, prediction, expectation, model, convolve)
+        tables = told(known, expectation, gone, turn, around, model, convolve)
         for level, (now, seen, named) in enumerate(
             zip(*(known.levels(flat) for flat in (due, known.known, tables)), strict=True)
         ):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import exact, latents, wavelet
 from .exact import Conv2d, Map, conv2d
 from .latents import Latents
-from .texture import REFINEMENTS, TILE, TextureModel, shortcut
+from .texture import REFINEMENTS, TILE, Expectation, TextureModel, shortcut
 from .wavelet import LEVELS, STRIDE
 
 LACKING_UNITS = 4
@@ -49,16 +49,23 @@ class End:
 def expect(
     end: End,
     prediction: Pixels,
-    expected: npt.NDArray[np.int32],
+    expectation: Expectation,
     model: TextureModel,
     convolve: Conv2d = conv2d,
 ) -> None:
-    """Give ``expected`` (n,) the samples, in 1/16 grey level, of the picture that this end would give."""
+    """Give ``expectation`` the samples of the picture that this end would give, and what the filter hints."""
 
     def tile(where: Integers, *state: Integers) -> list[Integers]:
-        samples, _, lacking = _left(exact.around(prediction, where, STRIDE), state, end.part, model, convolve)
+        samples, _, lacking, features = _left(
+            exact.around(prediction, where, STRIDE), state, end.part, model, convolve
+        )
         bands = wavelet.analysed(wavelet.UNITS // LACKING_UNITS * lacking)
-        return [(sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)]
+        expected = [(sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)]
+        hints = [
+            convolve(feature, model.layers[f"hint.{STRIDE >> level}"]).astype(np.uint8)
+            for level, feature in enumerate(features)
+        ]
+        return expected + hints
 
     strips = exact.strips(
         tile,
@@ -67,10 +74,10 @@ def expect(
         halo=model.halo,
         scales=[STRIDE, *STATE_SCALES],
     )
-    levels = end.known.levels(expected)
+    wholes = [*end.known.levels(expectation.samples), *expectation.hints]
     for top, strip in strips:
-        for level, (whole, part) in enumerate(zip(levels, strip, strict=True)):
-            first = top // (STRIDE >> level)
+        for whole, part in zip(wholes, strip, strict=True):
+            first = top * whole.shape[2] // (STRIDE * end.gone.shape[2])
             whole[:, first : first + part.shape[2]] = part[0]
 
 
@@ -78,7 +85,7 @@ def synthesise(end: End, picture: Pixels, model: TextureModel, convolve: Conv2d 
     """Turn a prediction (H, W, 3) into the picture of what is known at an end, in its place."""
 
     def tile(where: Integers, *state: Integers) -> tuple[Integers]:
-        _, fine, lacking = _left(exact.around(picture, where, STRIDE), state, end.part, model, convolve)
+        _, fine, lacking, _ = _left(exact.around(picture, where, STRIDE), state, end.part, model, convolve)
         return (_pixels(fine + wavelet.UNITS // LACKING_UNITS * lacking),)
 
     done: deque[tuple[int, Integers]] = deque()
@@ -105,8 +112,8 @@ def synthesise(end: End, picture: Pixels, model: TextureModel, convolve: Conv2d 
 
 def _left(
     prediction: Map, state: Sequence[Integers], part: int, model: TextureModel, convolve: Conv2d
-) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return samples, their picture (N, 3, H, W) in 1/16 grey level, and what it lacks in 1/4, at an end."""
+) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.int64], npt.NDArray[np.int64], list[Map]]:
+    """Return samples, their picture (N, 3, H, W) in 1/16 grey level, what it lacks in 1/4, and features."""
     gone, levels = state[0], [state[1 + level :: LEVELS] for level in range(LEVELS)]
     samples = [
         latents.settled(cell, known, tables, latents.magnified(gone, level), level, model.waiting, model.rest)
@@ -114,8 +121,8 @@ def _left(
     ]
     fine = wavelet.synthesised(samples) + wavelet.UNITS * prediction.astype(np.int64)
     passed = latents.depth(gone, part)
-    lacking = filtered(_pixels(fine), prediction.astype(np.uint8), passed, model, convolve)
-    return samples, fine, lacking.astype(np.int64)
+    lacking, features = filtered(_pixels(fine), prediction.astype(np.uint8), passed, model, convolve)
+    return samples, fine, lacking.astype(np.int64), features
 
 
 def _pixels(fine: Integers) -> Pixels:
@@ -126,9 +133,10 @@ def _pixels(fine: Integers) -> Pixels:
 
 def filtered(
     rough: Map, prediction: Map, passed: Integers, model: TextureModel, convolve: Conv2d = conv2d
-) -> Map:
+) -> tuple[Map, list[Map]]:
     """Return what a rough picture lacks, (N, 3, H, W) in 1/4 grey level, as one that was left so early does.
 
+    The features that tell so follow, (N, C, h, w) a grid, coarsest first.
     ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, h, w) is what ``depth`` says of
     blocks.
     """
@@ -137,11 +145,12 @@ def filtered(
     entered = {2: convolve(np.concatenate(seen, 1), layers["filter.enter"])}
     for grid in (4, 8, 16):
         entered[grid] = convolve(entered[grid // 2], layers[f"filter.down.{grid}"])
-    x = entered[16]
+    x, features = entered[16], []
     for grid in (16, 8, 4, 2):
         if grid < STRIDE:
             above = exact.upsample2(convolve(x, layers[f"filter.up.{grid}"]))
             x = convolve(np.concatenate([entered[grid], above], 1), layers[f"filter.merge.{grid}"])
         for index in range(REFINEMENTS[grid]):
             x = shortcut(x, f"filter.at.{grid}.{index}", model, convolve)
-    return exact.depth_to_space(convolve(x, layers["filter.finish"]), 2)
+        features.append(x)
+    return exact.depth_to_space(convolve(x, layers["filter.finish"]), 2), features

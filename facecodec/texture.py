@@ -6,6 +6,7 @@ Frozen: bitstream_spec.md, "Enhancement layer".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -81,7 +82,7 @@ def load(name: str) -> TextureModel:
 @cache
 def _load(file: weights.Model) -> TextureModel:
     layers: dict[str, Layer] = {}
-    reach = {"around": 0, "trits": 0, "filter": 0}
+    reach = {"filter": 0, "hint": 0, "around": 0, "trits": 0}
 
     def add(key: str, grid: int, inputs: int, lo: int, hi: int, **shape: int) -> int:
         """Add the layer whose input has a sample each ``grid`` pixels; return the number of its channels."""
@@ -96,12 +97,25 @@ def _load(file: weights.Model) -> TextureModel:
         activated(f"{key}.first", grid, width, outputs=width)
         add(f"{key}.second", grid, width, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
 
+    entered = {2: activated("filter.enter", 2, 25)}
+    for grid in (4, 8, 16):
+        entered[grid] = activated(f"filter.down.{grid}", grid // 2, entered[grid // 2], stride=2)
+    width, hints = entered[16], {}
+    for grid in (16, 8, 4, 2):
+        if grid < STRIDE:
+            above = activated(f"filter.up.{grid}", 2 * grid, width)
+            width = activated(f"filter.merge.{grid}", grid, entered[grid] + above)
+        for index in range(REFINEMENTS[grid]):
+            residual(f"filter.at.{grid}.{index}", grid, width)
+        hints[grid] = activated(f"hint.{grid}", grid, width)
+    add("filter.finish", 2, width, -LACKING_TOP, LACKING_TOP, outputs=12)
+    reach["filter"] += 2 * wavelet.REACH
+
     around_8 = activated("around.to_8", 4, 48, stride=2)
     around_16 = activated("around.to_16", 8, around_8, stride=2)
-    entered: dict[int, int] = {}
     below = 0
     for grid, others in ((2, 0), (4, 0), (8, around_8), (16, around_16)):
-        seen = 3 * BANDS[LEVELS - grid.bit_length() + 1] + 1
+        seen = 3 * BANDS[LEVELS - grid.bit_length() + 1] + 1 + hints[grid]
         entered[grid] = activated(f"trits.enter.{grid}", grid, seen + below + others)
         if grid < STRIDE:
             below = activated(f"trits.down.{grid}", grid, entered[grid], stride=2)
@@ -116,19 +130,6 @@ def _load(file: weights.Model) -> TextureModel:
             residual("trits.at_8", 8, width)
         outputs = 2 * BANDS[LEVELS - grid.bit_length() + 1]
         add(f"trits.tell.{grid}", grid, width, -ZEROS, ZEROS, outputs=outputs)
-
-    entered[2] = activated("filter.enter", 2, 25)
-    for grid in (4, 8, 16):
-        entered[grid] = activated(f"filter.down.{grid}", grid // 2, entered[grid // 2], stride=2)
-    width = entered[16]
-    for grid in (16, 8, 4, 2):
-        if grid < STRIDE:
-            above = activated(f"filter.up.{grid}", 2 * grid, width)
-            width = activated(f"filter.merge.{grid}", grid, entered[grid] + above)
-        for index in range(REFINEMENTS[grid]):
-            residual(f"filter.at.{grid}.{index}", grid, width)
-    add("filter.finish", 2, width, -LACKING_TOP, LACKING_TOP, outputs=12)
-    reach["filter"] += 2 * wavelet.REACH
 
     frequencies = file.integers("trit.frequencies", (TABLES, 3))
     try:
@@ -164,7 +165,7 @@ def _load(file: weights.Model) -> TextureModel:
         within("regions", (geometry.CELLS, geometry.CELLS), 0, TURNS).astype(np.uint8),
         int(within("asked", (1,), 0, TURNS)[0]),
         int(within("expects", (1,), 0, TURNS)[0]),
-        -(-max(reach["around"] + reach["trits"], reach["filter"]) // STRIDE) * STRIDE,
+        -(-max(reach["filter"] + reach["hint"], reach["around"] + reach["trits"]) // STRIDE) * STRIDE,
     )
 
 
@@ -191,9 +192,30 @@ def surroundings(prediction: Pixels, model: TextureModel, convolve: Conv2d = con
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What the filter tells of latents, before a plane begins.
+
+    ``samples`` int32 (n,): where they are to be expected, in 1/16 grey level.  ``hints`` uint8 (C, h, w) a
+    level, coarsest first: what else it knows there.
+    """
+
+    samples: npt.NDArray[np.int32]
+    hints: list[npt.NDArray[np.uint8]]
+
+    @classmethod
+    def none(cls, known: Latents, model: TextureModel) -> Expectation:
+        """Return what is expected before the filter is asked."""
+        hints = [
+            np.zeros((len(model.layers[f"hint.{STRIDE >> level}"].bias), *cells.shape[1:]), np.uint8)
+            for level, cells in enumerate(known.levels(known.cell))
+        ]
+        return cls(np.zeros(known.cell.size, np.int32), hints)
+
+
 def told(
     known: Latents,
-    expected: npt.NDArray[np.int32],
+    expectation: Expectation,
     gone: Integers,
     turn: int,
     around: Surroundings,
@@ -202,12 +224,14 @@ def told(
 ) -> npt.NDArray[np.uint16]:
     """Return the tables uint16 (n,) of the next trits of latents, before a turn.
 
-    ``expected`` (n,) are samples, ``gone`` int8 (1, h, w) the turns that blocks have seen.
+    ``gone`` int8 (1, h, w) are the turns that blocks have seen.
     """
     tables = np.empty(known.known.size, np.uint16)
 
     def tile(gone: Integers, at_8: Integers, at_16: Integers, *state: Integers) -> list[Integers]:
-        cells, planes, samples = (state[first : first + LEVELS] for first in range(0, 3 * LEVELS, LEVELS))
+        cells, planes, samples, hints = (
+            state[first : first + LEVELS] for first in range(0, 4 * LEVELS, LEVELS)
+        )
         grids = [latents.magnified(gone, level) for level in range(LEVELS)]
         offsets = [latents.offset(*level) for level in zip(cells, planes, samples, strict=True)]
         found = [
@@ -219,21 +243,22 @@ def told(
                 latents.seen(*of_level, level, model.magnitude)
                 for level, of_level in enumerate(zip(cells, planes, grids, offsets, strict=True))
             ]
-            changes = changed(views, at_8, at_16, model, convolve)
+            changes = changed(views, hints, at_8, at_16, model, convolve)
             found = [
                 (zero + change[:, : zero.shape[1]], lean + change[:, zero.shape[1] :])
                 for (zero, lean), change in zip(found, changes, strict=True)
             ]
         return [latents.table(*both) for both in found]
 
-    state = [level[None] for flat in (known.cell, known.known, expected) for level in known.levels(flat)]
+    flats = (known.cell, known.known, expectation.samples)
+    state = [level[None] for flat in flats for level in known.levels(flat)]
     scales = [STRIDE >> level for level in range(LEVELS)]
     parts = exact.tiled(
         tile,
-        [gone[None], around.at_8, around.at_16, *state],
+        [gone[None], around.at_8, around.at_16, *state, *(hint[None] for hint in expectation.hints)],
         tile=TILE,
         halo=model.halo,
-        scales=[STRIDE, STRIDE // 2, STRIDE, *scales, *scales, *scales],
+        scales=[STRIDE, STRIDE // 2, STRIDE, *4 * scales],
     )
     for whole, part in zip(known.levels(tables), parts, strict=True):
         whole[:] = part[0]
@@ -241,17 +266,25 @@ def told(
 
 
 def changed(
-    views: list[Map], at_8: Map, at_16: Map, model: TextureModel, convolve: Conv2d = conv2d
+    views: list[Map],
+    hints: Sequence[Map],
+    at_8: Map,
+    at_16: Map,
+    model: TextureModel,
+    convolve: Conv2d = conv2d,
 ) -> list[Map]:
     """Return how tables differ from the first ones, (N, 2 C, h, w) a level, coarsest first.
 
-    First how likely 0 is, then how trits lean.  ``views`` are what ``latents.seen`` makes of each level.
+    First how likely 0 is, then how trits lean.  ``views`` are what ``latents.seen`` makes of each level, and
+    ``hints`` what the filter tells of them.
     """
     layers = model.layers
     entered: dict[int, Map] = {}
     below: list[Map] = []
-    for grid, view, others in zip((2, 4, 8, 16), views[::-1], ([], [], [at_8], [at_16]), strict=True):
-        seen = np.concatenate([view, *below, *others], 1)
+    for grid, view, hint, others in zip(
+        (2, 4, 8, 16), views[::-1], hints[::-1], ([], [], [at_8], [at_16]), strict=True
+    ):
+        seen = np.concatenate([view, hint, *below, *others], 1)
         entered[grid] = convolve(seen, layers[f"trits.enter.{grid}"])
         if grid < STRIDE:
             below = [convolve(entered[grid], layers[f"trits.down.{grid}"])]

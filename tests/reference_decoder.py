@@ -366,17 +366,17 @@ def enhance(data, prediction, tensors, delay):
     height, width = prediction.shape[:2]
     padded = np.pad(prediction.astype(int), ((0, -height % 16), (0, -width % 16), (0, 0)), "edge")
     padded = padded.transpose(2, 0, 1)
-    _, fine, lacks = left(tensors, padded, *refine(stream, padded, tensors, delay))
+    _, fine, lacks, _ = left(tensors, padded, *refine(stream, padded, tensors, delay))
     picture = np.clip((fine + 4 * lacks + 8) >> 4, 0, 255)
     return picture.astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
 def left(tensors, padded, cells, known, tables, gone, part):
-    """Return samples, the picture of them in 1/16 grey level, and what it lacks in 1/4."""
+    """Return samples, the picture of them in 1/16 grey level, what it lacks in 1/4, and features."""
     levels = zip(range(4), cells, known, tables, strict=True)
     samples = [settle(tensors, *level, spread(gone, level[0])) for level in levels]
     fine = inverse_wavelet(samples) + 16 * padded
-    return samples, fine, lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, tensors)
+    return samples, fine, *lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, tensors)
 
 
 def check_texture(tensors):
@@ -424,10 +424,14 @@ def refine(stream, padded, tensors, delay):
     a16 = layer(tensors, "around.to_16", a8, stride=2)
     gone, expected = np.full(delay.shape, -1), [np.zeros(shape, int) for shape in shapes]
     tables = expected
+    hints = [
+        np.zeros((len(tensors[f"hint.{16 >> level}.bias"]), *shapes[level][1:]), int) for level in range(4)
+    ]
     for turn in range(24 + int(delay.max())):
         if turn >= tensors["expects"][0] and turn % 3 == 0:
-            samples, _, lacks = left(tensors, padded, cells, known, tables, gone, 1)
+            samples, _, lacks, features = left(tensors, padded, cells, known, tables, gone, 1)
             expected = [a + b for a, b in zip(samples, wavelet(4 * lacks), strict=True)]
+            hints = [layer(tensors, f"hint.{16 >> level}", x) for level, x in enumerate(features)]
         gone = np.clip(turn - delay, -1, 24)
         offsets = [offset(*level) for level in zip(cells, known, expected, strict=True)]
         tables = [
@@ -438,6 +442,7 @@ def refine(stream, padded, tensors, delay):
             views = [
                 view(tensors, level, cells[level], known[level], gone, offsets[level]) for level in range(4)
             ]
+            views = [np.concatenate(both) for both in zip(views, hints, strict=True)]
             changes = network(tensors, views, a8, a16)
             tables = [pair + np.split(change, 2) for pair, change in zip(tables, changes, strict=True)]
         tables = [17 * np.clip(zero, 0, 50) + np.clip(lean + 8, 0, 16) for zero, lean in tables]
@@ -577,20 +582,21 @@ def parted(x):
 
 
 def lacking(rough, padded, gone, part, tensors):
-    """Return what a rough picture lacks, in 1/4 grey level."""
+    """Return what a rough picture lacks, in 1/4 grey level, and the features that tell so, coarsest first."""
     passed = spread(np.clip(2 * np.clip(gone, 0, 24) + part, 0, 48), 3)[None]
     y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), passed)
     y4 = layer(tensors, "filter.down.4", y2, stride=2)
     y8 = layer(tensors, "filter.down.8", y4, stride=2)
     x = shortcut(tensors, "filter.at.16.0", layer(tensors, "filter.down.16", y8, stride=2))
-    x = shortcut(tensors, "filter.at.16.1", x)
-    x = layer(tensors, "filter.merge.8", y8, upsample(layer(tensors, "filter.up.8", x)))
-    x = shortcut(tensors, "filter.at.8.1", shortcut(tensors, "filter.at.8.0", x))
-    x = layer(tensors, "filter.merge.4", y4, upsample(layer(tensors, "filter.up.4", x)))
-    x = shortcut(tensors, "filter.at.4.1", shortcut(tensors, "filter.at.4.0", x))
-    x = layer(tensors, "filter.merge.2", y2, upsample(layer(tensors, "filter.up.2", x)))
-    x = shortcut(tensors, "filter.at.2.1", shortcut(tensors, "filter.at.2.0", x))
-    return depth_to_space(layer(tensors, "filter.finish", x, lo=-511, hi=511), 2)
+    x16 = shortcut(tensors, "filter.at.16.1", x)
+    x = layer(tensors, "filter.merge.8", y8, upsample(layer(tensors, "filter.up.8", x16)))
+    x8 = shortcut(tensors, "filter.at.8.1", shortcut(tensors, "filter.at.8.0", x))
+    x = layer(tensors, "filter.merge.4", y4, upsample(layer(tensors, "filter.up.4", x8)))
+    x4 = shortcut(tensors, "filter.at.4.1", shortcut(tensors, "filter.at.4.0", x))
+    x = layer(tensors, "filter.merge.2", y2, upsample(layer(tensors, "filter.up.2", x4)))
+    x2 = shortcut(tensors, "filter.at.2.1", shortcut(tensors, "filter.at.2.0", x))
+    lacks = layer(tensors, "filter.finish", x2, lo=-511, hi=511)
+    return depth_to_space(lacks, 2), [x16, x8, x4, x2]
 
 
 # Exact residual

@@ -38,13 +38,13 @@ def texture(rng):
     shapes = {
         "around.to_8": (a, 48, 3, 130, BYTE),
         "around.to_16": (b, a, 3, 100, BYTE),
-        "trits.enter.2": (4, 28, 3, 60, BYTE),
+        "trits.enter.2": (4, 28 + 2, 3, 60, BYTE),
         "trits.down.2": (3, 4, 3, 100, BYTE),
-        "trits.enter.4": (5, 28 + 3, 3, 60, BYTE),
+        "trits.enter.4": (5, 28 + 4 + 3, 3, 60, BYTE),
         "trits.down.4": (4, 5, 3, 100, BYTE),
-        "trits.enter.8": (6, 28 + 4 + a, 3, 60, BYTE),
+        "trits.enter.8": (6, 28 + 3 + 4 + a, 3, 60, BYTE),
         "trits.down.8": (5, 6, 3, 100, BYTE),
-        "trits.enter.16": (7, 37 + 5 + b, 3, 60, BYTE),
+        "trits.enter.16": (7, 37 + 5 + 5 + b, 3, 60, BYTE),
         **residual("trits.at_16.0", 7),
         **residual("trits.at_16.1", 7),
         "trits.tell.16": (24, 7, 1, 100, TELL),
@@ -76,6 +76,10 @@ def texture(rng):
         "filter.merge.2": (4, 3 + 2, 3, 100, BYTE),
         **residual("filter.at.2.0", 4),
         **residual("filter.at.2.1", 4),
+        "hint.2": (2, 4, 1, 100, BYTE),
+        "hint.4": (4, 5, 1, 100, BYTE),
+        "hint.8": (3, 7, 1, 100, BYTE),
+        "hint.16": (5, 6, 1, 100, BYTE),
         "filter.finish": (12, 4, 5, 100, (0, 150)),
     }
     tensors = {}

@@ -453,6 +453,25 @@ def test_min_similarity_is_reached(full):
         facecodec.encode(picture, aligned=True, min_similarity=1.01)
 
 
+def test_tuned_for_recognition_few_bytes_never_make_a_face_less_alike():
+    picture = portrait(128)
+    wanted = encoder.embed(picture, aligned=True)
+
+    def similarity(data):
+        return float((encoder.embed(facecodec.decode(data).pixels, aligned=True) * wanted).sum())
+
+    base = facecodec.encode(picture, aligned=True, layers="base")
+    sizes = range(len(base) + 10, 3 * len(base), 40)
+    plain, tuned = (
+        [facecodec.encode(picture, aligned=True, max_bytes=size, tune=tune) for size in sizes]
+        for tune in ("fidelity", "recognition")
+    )
+    assert min(map(similarity, plain)) < similarity(base)
+    assert min(map(similarity, tuned)) >= similarity(base)
+    assert tuned[0] == base
+    assert len(tuned[-1]) > sizes[-1] - 8
+
+
 def test_psnr_is_that_of_all_samples():
     one, two = noise(33, 47, 1), noise(33, 47, 2)
     assert encoder._psnr(one, two) == pytest.approx(psnr(one, two), abs=1e-9)

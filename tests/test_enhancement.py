@@ -93,17 +93,17 @@ def picture_of(end, prediction, model, convolve=conv2d):
 
 def expectation(end, prediction, model, convolve=conv2d):
     """Return what is expected of latents at an end."""
-    expected = np.empty(end.known.known.size, np.int32)
-    expect(end, prediction, expected, model, convolve)
-    return expected
+    found = texture.Expectation.none(end.known, model)
+    expect(end, prediction, found, model, convolve)
+    return found
 
 
 def digests(model, prediction, turns=15, convolve=conv2d):
     """Return digests of tables, of what is expected then, and of the picture after some turns."""
     delay = put_off(prediction, latest=5)
     end = after(truth(finest(prediction)), prediction, delay, model, turns, convolve)
-    expected = expectation(end, prediction, model, convolve)
-    arrays = end.tables, expected, picture_of(end, prediction, model, convolve)
+    found = expectation(end, prediction, model, convolve)
+    arrays = end.tables, found.samples, *found.hints, picture_of(end, prediction, model, convolve)
     return [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
 
 
@@ -196,7 +196,7 @@ def test_a_turn_knows_which_part_of_its_trits_has_come(small):
         for pair in ((planes[0], Latents.unknown(*shape(prediction)).known), planes[::-1])
     )
     assert size > 100
-    for came in range(0, size + 1, 7):
+    for came in range(0, size, 7):
         left = before + came
         end = after(trits, prediction, delay, small)
         assert (end.gone == 8).all()
@@ -273,17 +273,18 @@ def test_a_block_that_is_put_off_is_refined_so_many_turns_later(small):
             assert (known <= (planes + (gone >= 0)).clip(latents.FIRST[level], latents.PLANES)).all()
 
 
-def test_what_is_put_off_is_worse_until_it_is_refined(model):
+@pytest.mark.parametrize(("turns", "share"), [(latents.TURNS, 0.6), (6, 0.5)])
+def test_what_is_put_off_is_worse_until_it_is_refined(model, turns, share):
     prediction = waves(64, 64)
     cells = finest(prediction, spread=4)
     delay = np.zeros((4, 4), np.uint8)
-    delay[:, 2:] = latents.TURNS
+    delay[:, 2:] = turns
     words = encode(cells, delay, prediction, model)
     alike = encode(cells, at_once(prediction), prediction, model)
-    half = len(words) // 2 // 4 * 4
+    size = int(share * len(words)) // 4 * 4
 
     def error(stream, late):
-        picture = decode(stream[:half], prediction, late, model).astype(int)
+        picture = decode(stream[:size], prediction, late, model).astype(int)
         whole = decode(stream, prediction, late, model)
         return np.abs(picture - whole).reshape(64, 2, 32, 3).mean((0, 2, 3))
 
@@ -361,7 +362,7 @@ def test_nothing_beyond_the_halo_changes_a_tile(small):
     prediction = noise(480, 480)
     top, last = 208, 272
     end = after(truth(finest(prediction)), prediction, at_once(prediction), small, turns=7)
-    expected, around = expectation(end, prediction, small), texture.surroundings(prediction, small)
+    found, around = expectation(end, prediction, small), texture.surroundings(prediction, small)
 
     def near(changed, grid, reach):
         rows, columns = np.nonzero(changed)
@@ -380,14 +381,22 @@ def test_nothing_beyond_the_halo_changes_a_tile(small):
         part[:, place, place] = 5 - part[:, place, place]
     moved = replace(end, known=known)
 
-    def told(end, expected, around):
-        return texture.told(end.known, expected, end.gone, 6, around, small)
+    def told(end, expectation, around):
+        return texture.told(end.known, expectation, end.gone, 6, around, small)
 
-    tables, pixels = told(end, expected, around), picture_of(end, prediction, small)
-    near_in_levels(tables, told(end, expected, texture.surroundings(other, small)))
-    near_in_levels(tables, told(moved, expected, around))
+    tables, pixels = told(end, found, around), picture_of(end, prediction, small)
+    near_in_levels(tables, told(end, found, texture.surroundings(other, small)))
+    near_in_levels(tables, told(moved, found, around))
+    hints = [hint.copy() for hint in found.hints]
+    for level, hint in enumerate(hints):
+        place = slice(top >> 4 - level, last >> 4 - level)
+        hint[:, place, place] ^= 255
+    near_in_levels(tables, told(end, replace(found, hints=hints), around))
     for again in (moved, prediction), (end, other):
-        near_in_levels(expected, expectation(*again, small))
+        other_found = expectation(*again, small)
+        near_in_levels(found.samples, other_found.samples)
+        for level, (hint, other_hint) in enumerate(zip(found.hints, other_found.hints, strict=True)):
+            near((hint != other_hint).any(0), 16 >> level, small.halo)
         near((picture_of(*again, small) != pixels).any(2), 1, small.halo)
 
 
@@ -396,7 +405,7 @@ def test_what_is_expected_makes_the_picture_of_the_end(small):
     end = after(
         truth(finest(prediction, spread=2)), prediction, put_off(prediction, latest=4), small, turns=17
     )
-    bands = end.known.levels(expectation(end, prediction, small))
+    bands = end.known.levels(expectation(end, prediction, small).samples)
     picture = wavelet.synthesised(bands) / wavelet.UNITS + prediction.transpose(2, 0, 1)
     decoded = picture_of(end, prediction, small).transpose(2, 0, 1)
     inside = (decoded > 0) & (decoded < 255)
@@ -423,8 +432,11 @@ def test_first_tables_follow_what_is_expected(model):
     around, gone = texture.surroundings(prediction, model), end.gone + 1
     width = latents.WIDTHS[end.known.known].astype(np.int32)
     middle = latents.STEP_UNITS * width * end.known.cell
+    hints = texture.Expectation.none(end.known, model).hints
     below, between, above = (
-        texture.told(end.known, middle + off * width, gone, 12, around, model).astype(int)
+        texture.told(
+            end.known, texture.Expectation(middle + off * width, hints), gone, 12, around, model
+        ).astype(int)
         for off in (-32, 0, 32)
     )
     waits = end.known.known == 4
@@ -486,15 +498,17 @@ LONGEST = (
     ("filter.at.2.1.first", 2),
     ("filter.at.2.1.second", 2),
     ("filter.finish", 2),
+    ("hint.2", 2),
 )
 
 
 def test_the_halo_is_as_wide_as_the_kernels_reach(model, small):
     for one in (model, small):
-        total = {"around": 0, "trits": 0, "filter": 128}
+        total = {"around": 0, "trits": 0, "filter": 128, "hint": 0}
         for name, grid in LONGEST:
             total[name.partition(".")[0]] += len(one.layers[name].bands) // 2 * grid
-        reach = max(total["around"] + total["trits"], total["filter"])
+        reach = max(total["around"] + total["trits"], total["filter"] + total["hint"])
         assert one.halo % 16 == 0
         assert reach <= one.halo < reach + 32
-    assert {name for name, _ in LONGEST} | {f"trits.tell.{grid}" for grid in (4, 8, 16)} == {*model.layers}
+    beside = [f"trits.tell.{grid}" for grid in (4, 8, 16)] + [f"hint.{grid}" for grid in (4, 8, 16)]
+    assert {name for name, _ in LONGEST} | {*beside} == {*model.layers}

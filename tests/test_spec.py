@@ -259,10 +259,13 @@ def solve(known, text, size):
     """Hold a size against what is stated for it, such as `a`, `g + b` or `4 i`, and learn its letter."""
     terms = [re.fullmatch(r"(\d*) ?([A-Za-z]?)", term).groups() for term in text.split(" + ")]
     factors = [(int(factor or 1), letter) for factor, letter in terms]
-    if len(factors) == 1 and factors[0][1] and factors[0][1] not in known:
-        assert size % factors[0][0] == 0
-        known[factors[0][1]] = size // factors[0][0]
-    assert sum(factor * known.get(letter, 1) for factor, letter in factors) == size, text
+    left = size - sum(factor * known.get(letter, not letter) for factor, letter in factors)
+    unknown = [(factor, letter) for factor, letter in factors if letter and letter not in known]
+    for factor, letter in unknown:
+        assert len(unknown) == 1, text
+        assert left > 0 == left % factor, text
+        known[letter] = left // factor
+    assert unknown or left == 0, text
 
 
 @pytest.mark.parametrize(
@@ -470,12 +473,13 @@ def test_the_worked_example_of_an_enhancement(steps):
         "`expected`, level 0, channels 0 .. 1, row 0, column 0": steps["into offset of 12 channels"][2][
             :2, 0, 0
         ],
+        "`h16`, row 0, column 0": steps["hint.16"][:, 0, 0],
         "`offset`, level 0, channels 0 .. 1, row 0, column 0": steps["offset of 12 channels"][:2, 0, 0],
         "`trits.tell.16`, channels 0 and 12, row 0, column 0": steps["trits.tell.16"][[0, 12], 0, 0],
         "table, level 0, channel 0, row 0": tables[0][0, 0],
         "sample, level 0, channels 0 .. 1, row 0, column 0": steps["samples of level 0"][:2, 0, 0],
         "what *Wavelet* makes of the samples, row 0, column 0": steps["inverse_wavelet"][:, 0, 0],
-        "`lacking`, row 0, column 0": steps["lacking"][:, 0, 0],
+        "`lacking`, row 0, column 0": steps["lacking"][0][:, 0, 0],
     }
     found = {key: values.tolist() for key, values in found.items()}
     found |= {key: pixel(picture, key) for key in expected if key.startswith("picture")}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import small_weights
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from samples import waves
+from samples import noise, waves
 from torch import nn
 
 from facecodec import base_layer, enhancement, faces, latents, synthesis, texture, wavelet, weights
@@ -24,10 +25,20 @@ from facecodec.networks import eight_bits, encoder, quantised
 from facecodec.networks.embedding import Bottleneck, Trunk, scaled
 from facecodec.networks.quantised import LIMIT, STEP, TOP, Activation, frozen, set_rounding, snapped, thaw
 from facecodec.networks.texture import Texture, bits
-from facecodec.training import augment, embedding, freeze, likeness, preview, regions, run, streams
+from facecodec.training import (
+    augment,
+    discriminator,
+    embedding,
+    freeze,
+    likeness,
+    preview,
+    regions,
+    run,
+    streams,
+)
 from facecodec.training import texture as texture_training
 from facecodec.training.data import Pictures
-from facecodec.training.embedding import IDENTITY_STEP, closest_axes, lesson, linear_head
+from facecodec.training.embedding import IDENTITY_STEP, closest_axes, lesson, linear_head, to_batch
 from facecodec.training.run import Run
 from facecodec.training.teacher import Teacher
 from facecodec.wavelet import BANDS
@@ -336,6 +347,14 @@ def seen_by_networks(rng, size=(2, 3)):
     ]
 
 
+def hints_of(features, model):
+    """Return what features of the filter tell networks, coarsest level first."""
+    return [
+        conv2d(part, model.layers[f"hint.{grid}"]).astype(np.uint8)
+        for grid, part in zip((16, 8, 4, 2), features, strict=True)
+    ]
+
+
 @pytest.mark.usefixtures("drawn")
 def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     network = wild()
@@ -343,7 +362,7 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     stored = {f"averaged.{key}": value.contiguous() for key, value in network.state_dict().items()}
     save_file(stored, tmp_path / "texture" / "checkpoint.safetensors")
     (tmp_path / "regions").mkdir()
-    np.save(tmp_path / "regions" / "share.npy", np.ones((16, 16)))
+    np.save(tmp_path / "regions" / "weight.npy", np.ones((18, 18)))
     freeze.freeze_texture(tmp_path, tmp_path, tmp_path / "weights", 3)
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     model = texture.load("texture-v3")
@@ -358,16 +377,21 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     views = seen_by_networks(rng)
     gone = np.array([[[[-1, 0, 5], [11, 23, 24]]]], np.int8)
     around = texture.surroundings(prediction, model)
-    changes = texture.changed(views, around.at_8, around.at_16, model)
     planes = [np.ascontiguousarray(part.transpose(2, 0, 1)[None]) for part in (rough, prediction)]
     passed = latents.depth(gone, -1)
-    lacking = synthesis.filtered(*planes, passed, model)
+    lacking, features = synthesis.filtered(*planes, passed, model)
+    hints = hints_of(features, model)
+    changes = texture.changed(views, hints, around.at_8, around.at_16, model)
     with torch.inference_mode():
         pixels = [torch.from_numpy(part).float() for part in planes]
         at_8, at_16 = network.around(pixels[1])
-        twins = network.trits([torch.from_numpy(view).float() for view in views], at_8, at_16)
-        twin = network.filter(*pixels, torch.from_numpy(passed).float())
-    for mine, other in ((around.at_8, at_8), (around.at_16, at_16)):
+        twin, _ = network.filter(*pixels, torch.from_numpy(passed).float())
+        seen, hinted, told = (
+            [torch.from_numpy(part).float() for part in parts] for parts in (features, hints, views)
+        )
+        hint = network.hint([part * STEP for part in seen])
+        twins = network.trits(told, [part * STEP for part in hinted], at_8, at_16)
+    for mine, other in zip((around.at_8, around.at_16, *hints), (at_8, at_16, *hint), strict=True):
         off = np.abs(mine - other.numpy() / STEP)
         assert off.max() <= 6
         assert off.mean() < 0.5
@@ -392,10 +416,14 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
         np.full((1, 4, 5), 11, np.int8),
         1,
     )
-    found = np.empty(flat_cell.size, np.int32)
-    synthesis.expect(end, crop()[1][0].permute(1, 2, 0).byte().numpy(), found, model)
+    expectation = texture.Expectation.none(end.known, model)
+    synthesis.expect(end, crop()[1][0].permute(1, 2, 0).byte().numpy(), expectation, model)
+    found = expectation.samples
     away = np.abs(found - latents.STEP_UNITS * latents.WIDTHS[flat_known].astype(int) * flat_cell)
     assert np.abs(found - wanted).mean() < away.mean() / 10
+    for mine, other in zip(expectation.hints, cut.hints, strict=True):
+        off = np.abs(mine - other[0].float().detach().numpy() / STEP)
+        assert off.mean() < mine.std() / 10
 
     again = Texture()
     assert texture_training.warm(again)
@@ -794,15 +822,38 @@ def test_regions_are_those_that_the_recogniser_sees():
 
 
 def test_the_delay_is_the_turns_that_divide_an_error_by_what_it_costs():
-    share = np.zeros((16, 16))
+    nothing, share = np.zeros((16, 16)), np.zeros((16, 16))
     share[3, 4], share[5, 6] = 7, 3
-    late = regions.delays(share, semantic=1.0)
+    for weight, factor in (
+        (regions.weights(share, nothing), regions.SEMANTIC),
+        (regions.weights(nothing, share), regions.REALISM),
+    ):
+        assert weight.shape == (18, 18)
+        assert (weight[4, 5], weight[6, 7], weight[0, 0]) == (1 + 7 * factor, 1 + 3 * factor, 1)
+    weight = np.ones((18, 18))
+    weight[4, 5], weight[6, 7] = 8, 4
+    late = regions.delays(weight)
     assert (late.dtype, late.shape) == (np.uint8, (18, 18))
     assert (late[4, 5], late[6, 7]) == (0, 1)
     late[[4, 6], [5, 7]] = 3
     assert (late == 3).all()
-    share[3, 4] = 9**4 - 1
-    assert regions.delays(share, semantic=1.0)[0, 0] == 4 * latents.PARTS
+    weight[4, 5] = 9**4
+    assert regions.delays(weight)[0, 0] == 4 * latents.PARTS
+
+
+def test_the_discriminator_tells_what_was_decoded():
+    rng = np.random.default_rng(0)
+    sharp = np.array([noise(64, 64, seed) // 4 + waves(64, 64, seed) // 2 for seed in range(64)])
+    smooth = np.array([cv2.blur(picture, (3, 3)) for picture in sharp])
+    network = discriminator.learn(sharp[:48], smooth[:48])
+    real, fake = (network(to_batch(part[48:])) for part in (sharp, smooth))
+    assert real.shape == (16, 1, 8, 8)
+    assert (real > 0).float().mean() > 0.8
+    assert (fake < 0).float().mean() > 0.8
+    faces = np.array([waves(112, 112, seed) for seed in range(2)])
+    shown = discriminator.decoded(faces, rng)
+    assert (shown.shape, shown.dtype) == (faces.shape, np.uint8)
+    assert 0 < np.abs(shown.astype(int) - faces).mean() < 20
 
 
 def test_the_linear_head_is_what_the_embeddings_follow():

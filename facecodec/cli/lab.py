@@ -150,7 +150,7 @@ for _name, _purpose in NETWORKS.items():
 @click.option("--runs", metavar="DIR", type=FOLDER, default="runs", show_default=True)
 @click.option("--teacher", metavar="FILE", type=FILE, required=True, help=TEACHER)
 def regions(data: Path, runs: Path, teacher: Path) -> None:
-    """Learn which regions of a face recognition needs.
+    """Learn in which regions of a face errors are dear to recognition, and seen.
 
     Takes minutes; the map becomes part of the texture's weights when they are frozen.
     """

@@ -25,6 +25,8 @@ DOWN = {2: 32, 4: 48, 8: 64}
 UP = {8: 48, 4: 32, 2: 16}
 FILTER = {2: 32, 4: 64, 8: 128, 16: 192}
 FILTER_UP = {8: 96, 4: 64, 2: 32}
+HINTS = {2: 16, 4: 32, 8: 32, 16: 32}
+"""Channels of what the filter tells the networks of trits, coarsest last."""
 ZERO_LOW, ZERO_STEP = -3.0, 0.25
 LEAN_STEP = 0.5
 """Logits that tables stand for."""
@@ -105,7 +107,10 @@ class Trits(nn.Module):
         act = self.activation = Activation(BYTE_TOP)
         others = {2: 0, 4: DOWN[2], 8: DOWN[4] + AROUND[0], 16: DOWN[8] + AROUND[1]}
         self.enter = nn.ModuleDict(
-            {str(grid): conv(3 * bands(grid) + 1 + others[grid], width) for grid, width in WIDTHS.items()}
+            {
+                str(grid): conv(3 * bands(grid) + 1 + HINTS[grid] + others[grid], width)
+                for grid, width in WIDTHS.items()
+            }
         )
         self.down = nn.ModuleDict(
             {str(grid): conv(WIDTHS[grid], width, stride=2) for grid, width in DOWN.items()}
@@ -120,16 +125,18 @@ class Trits(nn.Module):
             {str(grid): conv(width, 2 * bands(grid), 1, gain=0.0) for grid, width in WIDTHS.items()}
         )
 
-    def forward(self, views: list[Tensor], at_8: Tensor, at_16: Tensor) -> list[Tensor]:
+    def forward(self, views: list[Tensor], hints: list[Tensor], at_8: Tensor, at_16: Tensor) -> list[Tensor]:
         """Return the changes (N, 2 C, h, w) of the tables of each level, coarsest first, in tables.
 
-        ``views`` are what ``latents.seen`` makes of each level.
+        ``views`` are what ``latents.seen`` makes of each level, ``hints`` what the filter tells of them.
         """
         act = self.activation
         entered: dict[int, Tensor] = {}
         below: list[Tensor] = []
-        for grid, view, others in zip((2, 4, 8, 16), views[::-1], ([], [], [at_8], [at_16]), strict=True):
-            seen = torch.cat([view * STEP, *below, *others], 1)
+        for grid, view, hint, others in zip(
+            WIDTHS, views[::-1], hints[::-1], ([], [], [at_8], [at_16]), strict=True
+        ):
+            seen = torch.cat([view * STEP, hint, *below, *others], 1)
             entered[grid] = act(self.enter[str(grid)](seen))
             if grid < 16:
                 below = [act(self.down[str(grid)](entered[grid]))]
@@ -172,8 +179,8 @@ class Filter(nn.Module):
         )
         self.finish = conv(FILTER[2], 12, gain=0.02)
 
-    def forward(self, rough: Tensor, prediction: Tensor, passed: Tensor) -> Tensor:
-        """Return what is lacking (N, 3, H, W) in grey levels.
+    def forward(self, rough: Tensor, prediction: Tensor, passed: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return what is lacking (N, 3, H, W) in grey levels, and the features of each grid, coarsest first.
 
         ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, H/16, W/16) halves of turns.
         """
@@ -183,12 +190,27 @@ class Filter(nn.Module):
         entered = {2: act(self.enter(torch.cat([seen, spread], 1)))}
         for grid in (4, 8, 16):
             entered[grid] = act(self.down[str(grid)](entered[grid // 2]))
-        x = self.at["16"](entered[16])
+        features = [self.at["16"](entered[16])]
         for grid in (8, 4, 2):
-            above = doubled(act(self.up[str(grid)](x)))
-            x = self.at[str(grid)](act(self.merge[str(grid)](torch.cat([entered[grid], above], 1))))
-        lacking = F.pixel_shuffle(self.finish(x), 2).float() * LACKING
-        return snapped(lacking, 1 / 4) if act.rounding else lacking
+            above = doubled(act(self.up[str(grid)](features[-1])))
+            merged = act(self.merge[str(grid)](torch.cat([entered[grid], above], 1)))
+            features.append(self.at[str(grid)](merged))
+        lacking = F.pixel_shuffle(self.finish(features[-1]), 2).float() * LACKING
+        return snapped(lacking, 1 / 4) if act.rounding else lacking, features
+
+
+class Hints(nn.ModuleDict):
+    """What the features of the filter tell the networks of trits (twin)."""
+
+    def __init__(self) -> None:
+        """Make the layers with fresh weights."""
+        super().__init__({str(grid): conv(FILTER[grid], width, 1) for grid, width in HINTS.items()})
+        self.activation = Activation(BYTE_TOP)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Return what features tell of each level, coarsest first (N, C, h, w)."""
+        grids = (str(grid) for grid in sorted(HINTS, reverse=True))
+        return [self.activation(self[grid](part)) for grid, part in zip(grids, features, strict=True)]
 
 
 class Texture(nn.Module):
@@ -206,6 +228,7 @@ class Texture(nn.Module):
         self.around = Around()
         self.trits = Trits()
         self.filter = Filter()
+        self.hint = Hints()
         self.register_buffer("first_zero", torch.zeros(PLANES, 3, sum(BANDS), OFFSETS))
         self.register_buffer("first_lean", torch.zeros(PLANES, 3, sum(BANDS), OFFSETS))
 

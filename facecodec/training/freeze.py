@@ -128,10 +128,10 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     for name, layer in layers(model):
         layer.register_forward_pre_hook(partial(_see, usual.setdefault(name, [])))
     tensors = tables(model, data, runs / "cache")
-    share = runs / "regions" / "share.npy"
-    known = share.exists()
+    weight = runs / "regions" / "weight.npy"
+    known = weight.exists()
     tensors["regions"] = (
-        regions.delays(np.load(share)) if known else models.load(models.newest("texture"))["regions"]
+        regions.delays(np.load(weight)) if known else models.load(models.newest("texture"))["regions"]
     )
     for name, module in layers(model):
         units = UNITS.get(name, {})

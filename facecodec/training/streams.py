@@ -12,8 +12,8 @@ from torch import Tensor
 
 from facecodec import latents, wavelet
 from facecodec.latents import PARTS, PLANES, TABLES, TURNS, above
-from facecodec.networks.texture import Texture
-from facecodec.wavelet import BANDS, LEVELS, UNITS
+from facecodec.networks.texture import HINTS, Texture
+from facecodec.wavelet import BANDS, LEVELS, STRIDE, UNITS
 
 THRESHOLDS = np.array([15, 23, 51], np.int16)
 """Likelier to be 0 than these tables say are trits left to the later turns of a plane."""
@@ -45,7 +45,7 @@ class Cut:
     """What is known of latents of crops: cells int16 and planes uint8 (N, C, h, w), coarsest level first.
 
     ``gone`` int8 (N, 1, h, w): the turns that blocks have seen; ``finest``: where latents are; ``expected``
-    int32: where the filter expects them, samples in 1/16 grey level.
+    int32: where the filter expects them, samples in 1/16 grey level; ``hints``: what else it tells of them.
     """
 
     finest: Levels
@@ -53,6 +53,7 @@ class Cut:
     known: Levels
     gone: np.ndarray
     expected: Levels
+    hints: list[Tensor]
 
     @classmethod
     def at_plane(cls, finest: Levels, gone: np.ndarray) -> Cut:
@@ -65,7 +66,8 @@ class Cut:
             for level, cells in enumerate(finest)
         ]
         cells = [above(c, n) for c, n in zip(finest, known, strict=True)]
-        return cls(finest, cells, known, gone, [np.zeros(c.shape, np.int32) for c in cells])
+        hints = [torch.zeros(len(c), HINTS[STRIDE >> level], *c.shape[2:]) for level, c in enumerate(cells)]
+        return cls(finest, cells, known, gone, [np.zeros(c.shape, np.int32) for c in cells], hints)
 
     def expect(self, model: Texture, predictions: Tensor, rest: np.ndarray) -> tuple[Tensor, Tensor]:
         """Ask the filter where latents are, as decoders do when the planes of these turns begin.
@@ -79,12 +81,14 @@ class Cut:
         rough = predictions + torch.from_numpy(wavelet.synthesised(samples)).float() / UNITS
         passed = torch.from_numpy(latents.depth(last, 1)).float()
         with torch.autocast("cpu", torch.bfloat16):
-            lacking = model.filter(rough.round().clamp(0, 255), predictions, passed)
+            lacking, features = model.filter(rough.round().clamp(0, 255), predictions, passed)
+            hints = model.hint([feature.detach() for feature in features])
         bands = wavelet.analysed((UNITS * lacking.detach()).round().int().numpy())
         late = self.gone.max((1, 2, 3), keepdims=True) >= EXPECTS
         self.expected = [
             ((sample + band) * late).astype(np.int32) for sample, band in zip(samples, bands, strict=True)
         ]
+        self.hints = [hint * torch.from_numpy(late) for hint in hints]
         return rough, rough + lacking
 
     def grids(self, back: int = 0) -> Levels:
@@ -109,7 +113,7 @@ class Cut:
             torch.from_numpy(latents.seen(*state, level, MAGNITUDE)).float()
             for level, state in enumerate(states)
         ]
-        changes = model.trits(views, *around)
+        changes = model.trits(views, self.hints, *around)
         return [
             (zero + change[:, : zero.shape[1]], lean + change[:, zero.shape[1] :])
             for (zero, lean), change in zip(self.first_told(model, back), changes, strict=True)

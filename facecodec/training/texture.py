@@ -71,7 +71,7 @@ def train(*, data: Path, runs: Path, minutes: float) -> None:
     kernels = [p for p in model.parameters() if p.ndim == 4 and p is not model.filter.finish.weight]
     stages = (
         ((model.filter,), folder / "filter", FILTER_SHARE, learn_filter),
-        ((model.around, model.trits), folder, 1 - FILTER_SHARE, learn_trits),
+        ((model.around, model.hint, model.trits), folder, 1 - FILTER_SHARE, learn_trits),
     )
     for parts, where, share, stage in stages:
         model.requires_grad_(False)
@@ -163,7 +163,7 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
         named, passed = drawn(cut, model, predictions, rng)
         rough = rough_picture(cut, named, predictions, counted)
         with torch.autocast("cpu", torch.bfloat16):
-            lacking = model.filter(rough.round().clamp(0, 255), predictions, passed)
+            lacking, _ = model.filter(rough.round().clamp(0, 255), predictions, passed)
         loss, gain = lacking_share(rough, rough + lacking, pictures)
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
