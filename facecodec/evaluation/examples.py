@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from facecodec import codec, encoder, files, images
-from facecodec.evaluation import looks, peers, quality
+from facecodec.errors import FscError
+from facecodec.evaluation import peers, quality
 from facecodec.evaluation.peers import OURS, Peer
 from facecodec.evaluation.pictures import Entry
 
@@ -61,8 +62,12 @@ def write(out: Path, entries: Sequence[Entry], others: Sequence[Peer]) -> None:
 
 
 def _ours(full: bytes, budget: int) -> tuple[int, Pixels] | None:
-    short = looks.cut(full, budget)
-    return (len(short), codec.decode(short).pixels) if short else None
+    """Return the size and the picture of our file within a budget, None where not even the faces fit."""
+    try:
+        short = codec.truncate(full, budget)
+    except FscError:
+        return None
+    return len(short), codec.decode(short).pixels
 
 
 def _frames(folder: Path, full: bytes, pixels: Pixels) -> list[dict[str, Any]]:

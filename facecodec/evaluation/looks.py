@@ -95,15 +95,11 @@ def see(entry: Entry, *, plan: Plan) -> Seen:
         if chip is None:
             return Seen(entry.id, entry.tags, 0, 0, 0)
         pixels = chip
-    layers = "full" if plan.budgets else "base"
-    full = encoder.encode(
-        pixels, quality=100, no_face="encode", layers=layers, aligned=aligned, tune=plan.tune
-    )
-    base = codec.strip(full, "base")
+    base = encoder.encode(pixels, layers="base", no_face="encode", aligned=aligned)
     found = identity.features(base)
     coded = sum(part.size for part in account.info(base).parts if part.name == "identity codes")
     seen = Seen(entry.id, entry.tags, len(found.boxes), coded, len(base))
-    versions = _versions(pixels, full, plan)
+    versions = _versions(pixels, plan)
     if not len(found.boxes):
         return replace(seen, looks=tuple(look for look, _ in versions))
     row = foremost(found.boxes, pixels)
@@ -158,7 +154,7 @@ def _embeddings(pixels: Pixels) -> tuple[Floats, Floats] | None:
     return encoder.embed(pixels)[row], found.embeddings[row]
 
 
-def _versions(pixels: Pixels, full: bytes, plan: Plan) -> list[tuple[Look, Pixels]]:
+def _versions(pixels: Pixels, plan: Plan) -> list[tuple[Look, Pixels]]:
     """Return what each codec makes of the picture within each budget."""
     versions = []
 
@@ -167,21 +163,22 @@ def _versions(pixels: Pixels, full: bytes, plan: Plan) -> list[tuple[Look, Pixel
         versions.append((Look(name, variant.title, budget, size, psnr, ms_ssim, None), decoded))
 
     for budget in plan.budgets:
-        if short := cut(full, budget):
+        if short := fitted(pixels, budget, plan):
             add(OURS, AS_IT_IS, budget, len(short), codec.decode(short).pixels)
     for peer in plan.others:
         for variant in plan.variants:
-            fitted = peers.fitted(peer, pixels, plan.budgets, variant)
-            for budget, file in zip(plan.budgets, fitted, strict=True):
+            theirs = peers.fitted(peer, pixels, plan.budgets, variant)
+            for budget, file in zip(plan.budgets, theirs, strict=True):
                 if file:
                     add(peer.name, variant, budget, *file)
     return versions
 
 
-def cut(full: bytes, budget: int) -> bytes | None:
+def fitted(pixels: Pixels, budget: int, plan: Plan) -> bytes | None:
     """Return our file within a budget, None where not even the faces fit."""
+    aligned = plan.chip is not None
     try:
-        return codec.truncate(full, budget)
+        return encoder.encode(pixels, max_bytes=budget, no_face="encode", aligned=aligned, tune=plan.tune)
     except FscError:
         return None
 
