@@ -34,8 +34,10 @@ TILE = 1024
 """Pixels a side that the wavelet sees at once, without what it reaches."""
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
-DOUBTED = 2.5
-"""Files of so many times the preview's show it refined only if that shows who it is better."""
+DOUBTED = 2
+"""Smaller files than so many times the preview's show it refined only where that is worth it."""
+WORTH = 0.1
+"""So much more like the face a refined preview has to be, which is less steady from picture to picture."""
 LEAST_TURNS = 6
 """The turns of quality 0; they tell next to nothing."""
 LOSSLESS_QUALITY = 50
@@ -141,7 +143,8 @@ def encode(
     refined = codec.fitted(file, payloads, max_bytes) or base
     if faces.geometries and tune == "recognition" and len(refined) < DOUBTED * len(base):
         similarity = _similarity(pixels, faces.geometries)
-        return max(base, refined, key=lambda data: similarity(codec.decode(data).pixels))
+        preview, picture = (similarity(codec.decode(data).pixels) for data in (base, refined))
+        return refined if picture > preview + WORTH else base
     return refined
 
 

@@ -47,6 +47,7 @@ class Toy:
         pixels: Any,
         *,
         quality: int = 75,
+        max_bytes: int | None = None,
         layers: str = "full",
         no_face: str = "error",
         aligned: bool = False,
@@ -56,10 +57,12 @@ class Toy:
         height, width = pixels.shape[:2]
         face = int(pixels[0, 0].any())
         head = bytes([width, height, face, *pixels[0, 1], *bytes(HEAD - 6)])
-        grids = LEVELS[: 1 + round(quality / 25)] if layers == "full" else ()
-        return head + b"".join(
+        levels = len(LEVELS) if max_bytes else 1 + round(quality / 25)
+        grids = LEVELS[:levels] if layers == "full" else ()
+        whole = head + b"".join(
             np.asarray(Image.fromarray(pixels).resize((n, n), Image.Resampling.BOX)).tobytes() for n in grids
         )
+        return Toy.truncate(whole, max_bytes) if max_bytes else whole
 
     @staticmethod
     def decode(data: bytes, *, layers: str = "full", convolve: Any = None) -> Any:
