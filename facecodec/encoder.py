@@ -35,9 +35,7 @@ TILE = 1024
 MAX_FACES = 255
 TUNES = {"fidelity": enhancement.Order.ALIKE, "recognition": enhancement.Order.REGIONS}
 DOUBTED = 2
-"""Smaller files than so many times the preview's show it refined only where that is worth it."""
-WORTH = 0.1
-"""So much more like the face a refined preview has to be, which is less steady from picture to picture."""
+"""So many times the bytes of a preview are the least that tell people apart better than it does."""
 LEAST_TURNS = 6
 """The turns of quality 0; they tell next to nothing."""
 LOSSLESS_QUALITY = 50
@@ -89,7 +87,7 @@ def encode(
     ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face``
     says whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the
     picture for the 112x112 recognition frame of one face.  ``tune`` "recognition" sends first what tells
-    people apart, and leaves the preview alone where so few bytes would make it less like the face;
+    people apart, and no refinement at all of ``max_bytes`` so few that the preview alone does it better;
     "fidelity" refines all of the picture alike.  Raises ImageError, NoFaceError, FscError for a
     goal that cannot be met, WeightsError, and ValueError for wrong arguments.
     """
@@ -115,7 +113,8 @@ def encode(
     base = codec.written(file, payloads)
     if max_bytes is not None and len(base) > max_bytes:
         return codec.truncate(base, max_bytes)
-    if layers == "base":
+    few = max_bytes is not None and max_bytes < DOUBTED * len(base)
+    if layers == "base" or (few and faces.geometries and tune == "recognition"):
         return base
 
     order = TUNES[tune]
@@ -125,10 +124,13 @@ def encode(
     elif min_similarity is not None:
         if not faces.geometries:
             raise NoFaceError("a similarity can be reached only by a picture with a face")
-        similarity = _similarity(pixels, faces.geometries)
-        words = _shortest(
-            detail, lambda picture: similarity(picture) >= min_similarity, f"a similarity of {min_similarity}"
-        )
+        wanted = _embedded(pixels, faces.geometries)
+
+        def similar(picture: Pixels) -> bool:
+            cosines = (_embedded(picture, faces.geometries) * wanted).sum(1)
+            return bool(cosines.min() >= min_similarity)
+
+        words = _shortest(detail, similar, f"a similarity of {min_similarity}")
     elif lossless:
         words = detail.words(turns=detail.turns(LOSSLESS_QUALITY))
         payloads[SectionType.RESIDUAL] = residual_fit.encode_exact(pixels, detail.decoded(words))
@@ -138,14 +140,9 @@ def encode(
         words = detail.words(turns=detail.turns(quality))
 
     payloads[SectionType.ENHANCEMENT] = detail.model.id[: enhancement.ID_BYTES] + bytes([order]) + words
-    if max_bytes is None:
-        return codec.written(file, payloads)
-    refined = codec.fitted(file, payloads, max_bytes) or base
-    if faces.geometries and tune == "recognition" and len(refined) < DOUBTED * len(base):
-        similarity = _similarity(pixels, faces.geometries)
-        preview, picture = (similarity(codec.decode(data).pixels) for data in (base, refined))
-        return refined if picture > preview + WORTH else base
-    return refined
+    if max_bytes is not None:
+        return codec.fitted(file, payloads, max_bytes) or base
+    return codec.written(file, payloads)
 
 
 def embed(image: Pixels | Image, *, aligned: bool = False) -> npt.NDArray[np.float32]:
@@ -220,12 +217,6 @@ def _embedded(pixels: Pixels, places: tuple[Geometry | None, ...]) -> npt.NDArra
 
     near, _ = encoder.views(pixels, _matrices(pixels, places))
     return face_encoder(base_layer.load(weights.newest("base"))).embed(near)
-
-
-def _similarity(pixels: Pixels, places: tuple[Geometry | None, ...]) -> Callable[[Pixels], float]:
-    """Return what tells how alike the faces of pictures are to those of these pixels: the least cosine."""
-    wanted = _embedded(pixels, places)
-    return lambda picture: float((_embedded(picture, places) * wanted).sum(1).min())
 
 
 def face_encoder(model: base_layer.BaseModel) -> FaceEncoder:
