@@ -202,6 +202,9 @@ def test_a_turn_knows_which_part_of_its_trits_has_come(small):
         assert (end.gone == 8).all()
         quarters = 4 * came / size
         assert end.part == (-1 if quarters < 1 else 0 if quarters < 3 else 1)
+    left = before + size
+    end = after(trits, prediction, delay, small)
+    assert ((end.gone == 9).all(), end.part) == (True, -1)
 
 
 def test_a_share_of_a_turn_is_that_share_of_its_bytes(small):
@@ -273,7 +276,12 @@ def test_a_block_that_is_put_off_is_refined_so_many_turns_later(small):
             assert (known <= (planes + (gone >= 0)).clip(latents.FIRST[level], latents.PLANES)).all()
 
 
-@pytest.mark.parametrize(("turns", "share"), [(latents.TURNS, 0.6), (6, 0.5)])
+FAR_BEHIND = pytest.mark.xfail(strict=True, reason="texture v11, unlike v10; shipped maps put off by 5 turns")
+
+
+@pytest.mark.parametrize(
+    ("turns", "share"), [pytest.param(latents.TURNS, 0.5, marks=FAR_BEHIND), (latents.TURNS, 0.6), (6, 0.5)]
+)
 def test_what_is_put_off_is_worse_until_it_is_refined(model, turns, share):
     prediction = waves(64, 64)
     cells = finest(prediction, spread=4)

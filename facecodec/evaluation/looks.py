@@ -163,18 +163,18 @@ def _versions(pixels: Pixels, plan: Plan) -> list[tuple[Look, Pixels]]:
         versions.append((Look(name, variant.title, budget, size, psnr, ms_ssim, None), decoded))
 
     for budget in plan.budgets:
-        if short := fitted(pixels, budget, plan):
+        if short := _ours(pixels, budget, plan):
             add(OURS, AS_IT_IS, budget, len(short), codec.decode(short).pixels)
     for peer in plan.others:
         for variant in plan.variants:
-            theirs = peers.fitted(peer, pixels, plan.budgets, variant)
-            for budget, file in zip(plan.budgets, theirs, strict=True):
+            fitted = peers.fitted(peer, pixels, plan.budgets, variant)
+            for budget, file in zip(plan.budgets, fitted, strict=True):
                 if file:
                     add(peer.name, variant, budget, *file)
     return versions
 
 
-def fitted(pixels: Pixels, budget: int, plan: Plan) -> bytes | None:
+def _ours(pixels: Pixels, budget: int, plan: Plan) -> bytes | None:
     """Return our file within a budget, None where not even the faces fit."""
     aligned = plan.chip is not None
     try:

@@ -52,8 +52,8 @@ def learn(*, data: Path, runs: Path, teacher: Path) -> None:
         ]
     )
     photographs = views[::DECODED]
-    judge = discriminator.learn(photographs, discriminator.decoded(photographs, np.random.default_rng(0)))
-    parts: tuple[Callable[[Tensor], Tensor], ...] = (lambda seen: F.normalize(recogniser(seen)), judge)
+    critic = discriminator.learn(photographs, discriminator.decoded(photographs, np.random.default_rng(0)))
+    parts: tuple[Callable[[Tensor], Tensor], ...] = (lambda seen: F.normalize(recogniser(seen)), critic)
     totals = [torch.zeros(faces.FRAME, faces.FRAME, dtype=torch.float64) for _ in parts]
     for batch in np.array_split(views, FACES // BATCH):
         for total, part in zip(totals, parts, strict=True):
