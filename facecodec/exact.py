@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -135,16 +135,20 @@ class Layer:
         return max(abs(self.lo), abs(self.hi))
 
 
-Conv2d: TypeAlias = Callable[[Map, Layer], Map]
-"""What networks are run with: `conv2d` here, or its bit-identical twin in torch."""
+class Conv2d(Protocol):
+    """What networks are run with: `conv2d` here, or its bit-identical twin in torch."""
+
+    def __call__(self, x: Map, layer: Layer, onto: Map | None = None, /) -> Map:
+        """Convolve as `conv2d` does."""
 
 
-def conv2d(x: Map, layer: Layer) -> Map:
+def conv2d(x: Map, layer: Layer, onto: Map | None = None) -> Map:
     """Convolve with zero padding of (k-1)/2, shift right with rounding, and clip.
 
     `x` is (N, C, H, W), within the input bounds of the layer; the result is (N, O, ceil(H/stride),
-    ceil(W/stride)). The input is copied once for each kernel column; each kernel row is then one matrix
-    product over a contiguous band of that copy. Spec: "Integer layers".
+    ceil(W/stride)). With `onto`, of the shape of the result and 0..255, it is their sum, clipped to that
+    range. The input is copied once for each kernel column; each kernel row is then one matrix product over a
+    contiguous band of that copy. Spec: "Integer layers".
     """
     stride, (kernel, outputs, _) = layer.stride, layer.bands.shape
     batch, channels, height, width = x.shape
@@ -173,7 +177,7 @@ def conv2d(x: Map, layer: Layer) -> Map:
                 acc += matrix @ flat[:, ky % stride, start : start + acc.shape[1]]
         np.floor(acc, out=acc)
         np.clip(acc.reshape(outputs, -1, columns), layer.lo, layer.hi, out=result[n, :, first:last])
-    return result
+    return result if onto is None else add_clip(onto, result, 0, BYTE_TOP)
 
 
 def linear(x: Map, layer: Layer, convolve: Conv2d = conv2d) -> Map:

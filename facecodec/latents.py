@@ -31,13 +31,14 @@ ZEROS, LEANS = 51, 17
 TABLES = ZEROS * LEANS
 WIDTHS = np.array([3 ** (PLANES - known) for known in range(PLANES + 1)], np.int16)
 """How many finest cells those are wide of which so many planes are known."""
+PER_WIDTH = np.float32(1) / WIDTHS
 SIGNED_TOP, SIGNED_UNITS = 9, 8
 MAGNITUDES = 64
 GONE_UNITS = 2
 OFFSET_MIDDLE = 128
 OFFSETS = 25
 """Tables that planes and bands tell differ in where in its cell a latent is expected."""
-OFFSET_TOP, OFFSET_START, OFFSET_WIDTH = 96, 100, 8
+OFFSET_TOP, OFFSET_START, OFFSET_SHIFT = 96, 100, 3
 
 Integers = npt.NDArray[Any]
 
@@ -128,11 +129,11 @@ def due(
 def offset(cell: Integers, known: Integers, expected: Integers) -> npt.NDArray[np.int16]:
     """Return where latents are expected, from the middles of their cells, in 1/64 of their width, -128..127.
 
-    ``expected`` int32 are samples in 1/16 grey level.
+    ``expected`` int32 are samples in 1/16 grey level, below 2^22 in magnitude.
     """
-    width = WIDTHS[known].astype(np.int32)
-    off = (2 * expected + width) // (2 * width) - STEP_UNITS * cell.astype(np.int32)
-    near: npt.NDArray[np.int16] = np.minimum(np.maximum(off, -128), 127).astype(np.int16)
+    # Widths are odd: a quotient is at least 1 / (2 width) from any half, and its float32 2^-23 of itself off.
+    off = np.rint(expected.astype(np.float32) * PER_WIDTH.take(known)) - np.float32(STEP_UNITS) * cell
+    near: npt.NDArray[np.int16] = np.clip(off, -128, 127).astype(np.int16)
     return near
 
 
@@ -150,12 +151,13 @@ def seen(
     how large a latent is expected to be: that has its trit of the plane, or waits for it.
     """
     plane = gone // PARTS
-    refined = (known > plane) & (plane >= FIRST[level])
-    value = np.where(refined, cell, 3 * cell)
-    signed = SIGNED_UNITS * (np.minimum(np.maximum(value, -SIGNED_TOP), SIGNED_TOP) + SIGNED_TOP)
-    large = magnitude.take(np.minimum(np.abs(value), MAGNITUDES - 1) + MAGNITUDES * ~refined)
+    undecided = ((known <= plane) | (plane < FIRST[level])).view(np.uint8)
+    value = cell + 2 * undecided * cell
+    signed = np.clip(value, -SIGNED_TOP, SIGNED_TOP) + np.int16(SIGNED_TOP)
+    size = np.abs(np.clip(value, 1 - MAGNITUDES, MAGNITUDES - 1)).view(np.uint16)
+    large = magnitude.take(size + MAGNITUDES * undecided)
     passed = GONE_UNITS * np.clip(gone, 0, TURNS - 1)
-    parts = [signed, large, passed, offset + OFFSET_MIDDLE]
+    parts = [SIGNED_UNITS * signed, large, passed, offset + OFFSET_MIDDLE]
     return np.concatenate(parts, -3, dtype=np.uint8, casting="unsafe")
 
 
@@ -165,13 +167,14 @@ def first_table(cell: Integers, gone: Integers, offset: Integers) -> tuple[Integ
     A table is of a plane, of cells around zero, next to that, and farther out, of a band of the level, and of
     the offset away from zero.  The direction -1, 0, 1 is away from zero, that of the offset where it is zero.
     """
-    plane = np.clip(gone, 0, TURNS - 1).astype(np.int32) // PARTS
+    plane = np.clip(gone, 0, TURNS - 1).astype(np.int16) // np.int16(PARTS)
     bands = cell.shape[-3]
-    kind = np.minimum(np.abs(cell), 2) + 3 * plane
-    away = np.sign(np.where(cell == 0, offset, cell)).astype(np.int16)
-    off = np.minimum(np.maximum(away * offset, -OFFSET_TOP), OFFSET_TOP - 1)
-    part = (off + OFFSET_START) // OFFSET_WIDTH
-    return OFFSETS * (bands * kind + np.arange(bands, dtype=np.int32)[:, None, None]) + part, away
+    kind = np.abs(np.clip(cell, -2, 2)) + 3 * plane
+    away = np.sign(cell + (cell == 0) * offset)
+    off = np.clip(away * offset, -OFFSET_TOP, OFFSET_TOP - 1)
+    part = (off + OFFSET_START) >> OFFSET_SHIFT
+    band = np.arange(bands, dtype=np.int16)[:, None, None]
+    return OFFSETS * (bands * kind + band) + part, away
 
 
 def first_told(
@@ -186,13 +189,13 @@ def first_told(
     Both are int16.  ``zero`` and ``lean`` (8, 3, C, 25) are the first tables of the level.
     """
     chosen, away = first_table(cell, gone, offset)
+    chosen = chosen.astype(np.intp)
     return zero.take(chosen).astype(np.int16), away * lean.take(chosen).astype(np.int16)
 
 
 def table(zero: Integers, lean: Integers) -> npt.NDArray[np.uint16]:
     """Return the tables that these name, which are brought into range."""
-    likely = np.minimum(np.maximum(zero, 0), ZEROS - 1)
-    named = LEANS * likely + np.minimum(np.maximum(lean + LEANS // 2, 0), LEANS - 1)
+    named = LEANS * np.clip(zero, 0, ZEROS - 1) + np.clip(lean + LEANS // 2, 0, LEANS - 1)
     found: npt.NDArray[np.uint16] = named.astype(np.uint16)
     return found
 
@@ -212,11 +215,14 @@ def settled(
     zero, say how far from the middle of its cell a latent is on average, in 1/64 of the next width or of its
     own.
     """
-    open_here = open_in(known, gone, level)
-    kind = np.minimum(np.abs(cell), 3)
-    middle = STEP_UNITS * np.where(open_here, 3 * cell.astype(np.int32), cell)
-    off = np.where(open_here, waiting[np.minimum(kind, 2), told], np.sign(cell) * rest[kind])
-    samples: npt.NDArray[np.int32] = WIDTHS[known + open_here] * (middle + off)
+    near = np.clip(cell, -3, 3)
+    off = np.sign(near) * rest.take(np.abs(near))
+    here = open_in(known, gone, level).view(np.uint8)
+    if here.any():
+        likely = waiting.ravel().take(TABLES * np.clip(np.abs(near), 0, 2) + told.view(np.int16))
+        off += here * (likely - off)
+    cells = cell.astype(np.int32) * (1 + 2 * here)
+    samples: npt.NDArray[np.int32] = WIDTHS.take(known + here) * (STEP_UNITS * cells + off)
     return samples
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from . import exact, geometry, latents, wavelet, weights
 from .errors import WeightsError
 from .exact import BYTE_TOP, Conv2d, Layer, Map, conv2d
 from .latents import (
+    FIRST,
     LEANS,
     MAGNITUDES,
     OFFSETS,
+    PARTS,
     PLANES,
     TABLES,
     TURNS,
@@ -222,7 +225,7 @@ def told(
     model: TextureModel,
     convolve: Conv2d = conv2d,
 ) -> npt.NDArray[np.uint16]:
-    """Return the tables uint16 (n,) of the next trits of latents, before a turn.
+    """Return the tables uint16 (n,) of the next trits of latents, before a turn; 0 on levels not begun.
 
     ``gone`` int8 (1, h, w) are the turns that blocks have seen.
     """
@@ -234,9 +237,10 @@ def told(
         )
         grids = [latents.magnified(gone, level) for level in range(LEVELS)]
         offsets = [latents.offset(*level) for level in zip(cells, planes, samples, strict=True)]
+        begun = sum(gone.max() >= PARTS * first for first in FIRST)
         found = [
             latents.first_told(*level)
-            for level in zip(cells, grids, offsets, model.zero, model.lean, strict=True)
+            for level in islice(zip(cells, grids, offsets, model.zero, model.lean, strict=True), begun)
         ]
         if turn >= model.asked:
             views = [
@@ -246,9 +250,10 @@ def told(
             changes = changed(views, hints, at_8, at_16, model, convolve)
             found = [
                 (zero + change[:, : zero.shape[1]], lean + change[:, zero.shape[1] :])
-                for (zero, lean), change in zip(found, changes, strict=True)
+                for (zero, lean), change in zip(found, changes[:begun], strict=True)
             ]
-        return [latents.table(*both) for both in found]
+        later = [np.zeros(cell.shape, np.uint16) for cell in cells[begun:]]
+        return [latents.table(*both) for both in found] + later
 
     flats = (known.cell, known.known, expectation.samples)
     state = [level[None] for flat in flats for level in known.levels(flat)]
@@ -302,4 +307,4 @@ def changed(
 def shortcut(x: Map, name: str, model: TextureModel, convolve: Conv2d = conv2d) -> Map:
     """Return what both layers around a shortcut make of a map."""
     inner = convolve(x, model.layers[f"{name}.first"])
-    return exact.add_clip(x, convolve(inner, model.layers[f"{name}.second"]), 0, BYTE_TOP).astype(np.uint8)
+    return convolve(inner, model.layers[f"{name}.second"], x).astype(np.uint8, copy=False)

@@ -88,7 +88,9 @@ def analysed(picture: Signal) -> list[npt.NDArray[np.int64]]:
 
 
 def _times(x: Signal, factor: int | Signal) -> Signal:
-    scaled: Signal = (x * factor + HALF) >> np.int64(SHIFT)
+    scaled: Signal = x * factor
+    scaled += HALF
+    scaled >>= SHIFT
     return scaled
 
 
@@ -98,15 +100,19 @@ def _at(axis: int, part: slice) -> tuple[Any, ...]:
 
 def _after(x: Signal, axis: int) -> Signal:
     """Return the sum of each sample and the next one along an axis; the last one counts twice."""
-    total = x + x
-    total[_at(axis, slice(-1))] = x[_at(axis, slice(-1))] + x[_at(axis, slice(1, None))]
+    total = np.empty_like(x)
+    first, later, last = (_at(axis, part) for part in (slice(-1), slice(1, None), slice(-1, None)))
+    np.add(x[first], x[later], out=total[first])
+    np.add(x[last], x[last], out=total[last])
     return total
 
 
 def _before(x: Signal, axis: int) -> Signal:
     """Return the sum of each sample and the one before it along an axis; the first one counts twice."""
-    total = x + x
-    total[_at(axis, slice(1, None))] = x[_at(axis, slice(1, None))] + x[_at(axis, slice(-1))]
+    total = np.empty_like(x)
+    first, later, front = (_at(axis, part) for part in (slice(-1), slice(1, None), slice(1)))
+    np.add(x[first], x[later], out=total[later])
+    np.add(x[front], x[front], out=total[front])
     return total
 
 

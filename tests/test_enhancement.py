@@ -369,7 +369,7 @@ def test_tiles_make_the_picture_of_the_whole(small, monkeypatch):
 def test_nothing_beyond_the_halo_changes_a_tile(small):
     prediction = noise(480, 480)
     top, last = 208, 272
-    end = after(truth(finest(prediction)), prediction, at_once(prediction), small, turns=7)
+    end = after(truth(finest(prediction)), prediction, at_once(prediction), small, turns=10)
     found, around = expectation(end, prediction, small), texture.surroundings(prediction, small)
 
     def near(changed, grid, reach):
@@ -390,7 +390,7 @@ def test_nothing_beyond_the_halo_changes_a_tile(small):
     moved = replace(end, known=known)
 
     def told(end, expectation, around):
-        return texture.told(end.known, expectation, end.gone, 6, around, small)
+        return texture.told(end.known, expectation, end.gone, 9, around, small)
 
     tables, pixels = told(end, found, around), picture_of(end, prediction, small)
     near_in_levels(tables, told(end, found, texture.surroundings(other, small)))

@@ -65,6 +65,20 @@ def test_conv2d_is_the_integer_convolution(
     assert not np.signbit(result[result == 0]).any()
 
 
+@given(
+    seed=SEEDS,
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 12), st.integers(1, 12)),
+    outputs=st.integers(1, 9),
+    stride=st.sampled_from([1, 2]),
+)
+def test_onto_another_map_it_is_the_sum_of_both(
+    seed: int, shape: tuple[int, int, int, int], outputs: int, stride: int
+) -> None:
+    x, layer, expected = random_case(seed, shape, outputs, 3, stride)
+    onto = np.random.default_rng(seed).integers(0, 256, expected.shape).astype(np.uint8)
+    assert np.array_equal(exact.conv2d(x, layer, onto), (onto + expected).clip(0, 255))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("columns", [1, 200, 5000])
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, stride: int, columns: int) -> None:

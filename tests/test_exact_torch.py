@@ -63,6 +63,47 @@ def test_torch_agrees_bit_for_bit(
         assert result.tobytes() == expected.tobytes()
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.sampled_from([1, 2]), st.integers(1, 40), st.integers(1, 20), st.integers(1, 20)),
+    outputs=st.integers(1, 40),
+    most=st.sampled_from([1, 7, 127]),
+    shift=st.integers(0, 15),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.sampled_from([1, 2]),
+    span=st.sampled_from([(0, 255), (-2047, 2047), (-9, 300), (-300, 9)]),
+    shortcut=st.sampled_from([None, np.uint8, np.float32]),
+)
+@settings(max_examples=200)
+def test_maps_of_bytes_agree_bit_for_bit_also_onto_others(
+    seed: int,
+    shape: tuple[int, int, int, int],
+    outputs: int,
+    most: int,
+    shift: int,
+    kernel: int,
+    stride: int,
+    span: tuple[int, int],
+    shortcut: type[np.generic] | None,
+) -> None:
+    rng = np.random.default_rng(seed)
+    layer = Layer.from_integers(
+        rng.integers(-most, most + 1, (outputs, shape[1], kernel, kernel)),
+        rng.integers(-(200 << shift), 200 << shift, outputs),
+        np.full(outputs, shift),
+        input_bound=255,
+        lo=span[0],
+        hi=span[1],
+        stride=stride,
+    )
+    x = rng.integers(0, 256, shape).astype(np.uint8)
+    made = (shape[0], outputs, -(-shape[2] // stride), -(-shape[3] // stride))
+    onto = None if shortcut is None else rng.integers(0, 256, made).astype(shortcut)
+    expected = exact.conv2d(x.copy(), layer, onto if onto is None else onto.copy())
+    for _ in range(2):  # the maps are not spent
+        assert np.array_equal(exact_torch.conv2d(x, layer, onto), expected)
+
+
 @pytest.fixture
 def layer() -> Layer:
     return Layer.from_integers(

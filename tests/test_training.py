@@ -539,7 +539,8 @@ def test_a_cut_crop_is_known_as_a_decoder_knows_it(turn, latest):
             break
     cut.refine(due)
     for level, wanted in enumerate(known.levels(reached.tables)):
-        assert np.array_equal(named[level][0], wanted)
+        if cut.gone.max() >= latents.PARTS * latents.FIRST[level]:
+            assert np.array_equal(named[level][0], wanted)
         assert np.array_equal(cut.cells[level][0], known.levels(known.cell)[level])
         assert np.array_equal(cut.known[level][0], known.levels(known.known)[level])
     picture = crop()[1] + torch.from_numpy(

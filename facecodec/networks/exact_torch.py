@@ -12,21 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..exact import BYTE_TOP, Layer, Map
+from ..exact import BYTE_TOP, Layer, Map, add_clip
 from .eight_bits import KERNEL_TOP, supported
 
 MAX_SHIFT = 13
 """Beyond it a quarter of the last bit would not count in the sums of maps that stay within eight bits."""
 
 
-def conv2d(x: Map, layer: Layer) -> Map:
+def conv2d(x: Map, layer: Layer, onto: Map | None = None) -> Map:
     """Convolve as `exact.conv2d` does, bit for bit, with torch on the CPU.
 
     Autocast does not reach it. Raises RuntimeError if torch is set to compute float32 convolutions or matrix
     products in TF32 or bfloat16, because the exactness proof of a layer does not cover those.
     """
     if x.dtype == np.uint8 and (kernel := _eight_bits(layer, x.shape[2:])):
-        return kernel(x)
+        if onto is None:
+            return kernel(x)
+        if onto.dtype == np.uint8 and layer.lo <= -BYTE_TOP and layer.hi >= BYTE_TOP:
+            return kernel.onto(onto, x)
+        return add_clip(onto, kernel(x).astype(np.float32), 0, BYTE_TOP)
     convolution = getattr(torch.backends.mkldnn, "conv", None)  # torch 2.9 and later
     if torch.get_float32_matmul_precision() != "highest" or getattr(
         convolution, "fp32_precision", "none"
@@ -39,7 +43,7 @@ def conv2d(x: Map, layer: Layer) -> Map:
         )
         sums.add_(torch.from_numpy(layer.bias)[:, :, None]).floor_().clamp_(layer.lo, layer.hi)
     result: Map = np.ascontiguousarray(sums.numpy())
-    return result
+    return result if onto is None else add_clip(onto, result, 0, BYTE_TOP)
 
 
 @lru_cache(256)
@@ -64,16 +68,29 @@ class _EightBits:
         self.bytes = (layer.lo, layer.hi) == (0, BYTE_TOP)
         # oneDNN rounds halves to even: a quarter of the last bit rounds them up, and moves nothing else.
         half = np.where(layer.shift > 0, np.float32(0.5), np.float32(0)) - unit / 4
-        self.bias = torch.from_numpy(layer.bias[:, 0] - half if self.bytes else layer.bias[:, 0])
+        self.bias = torch.from_numpy(layer.bias[:, 0])
+        self.bias_of_bytes = torch.from_numpy(layer.bias[:, 0] - half)
         self.range = (layer.lo, layer.hi)
 
     def __call__(self, x: Map) -> Map:
         kind: tuple[Any, ...] = (torch.uint8, "relu") if self.bytes else (torch.float32, "none")
+        bias = self.bias_of_bytes if self.bytes else self.bias
         with torch.inference_mode():
             found = torch.ops.onednn.qconv2d_pointwise(
-                torch.from_numpy(x), *self.before, self.bias, *self.place, 1.0, 0, *kind, [], ""
+                torch.from_numpy(x), *self.before, bias, *self.place, 1.0, 0, *kind, [], ""
             )
             if not self.bytes:
                 found.floor_().clamp_(*self.range)
         result: Map = found.numpy()
+        return result
+
+    def onto(self, shortcut: Map, x: Map) -> Map:
+        """Return the sum of a map and of what the layer, whose range is -255..255 at least, makes of one."""
+        sums = torch.from_numpy(shortcut).clone(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            torch.ops.onednn.qconv2d_pointwise.binary(
+                *(torch.from_numpy(x), *self.before, sums, self.bias_of_bytes, *self.place),
+                *(1.0, 0, torch.uint8, 1.0, 0, "sum", 1.0, "relu", [], ""),
+            )
+        result: Map = sums.numpy()
         return result
