@@ -305,6 +305,15 @@ def test_rounding_passes_the_gradient():
     assert y.max() == TOP * STEP
 
 
+def test_rounding_has_no_bias_in_bfloat16():
+    act = Activation(BYTE_TOP)
+    set_rounding(act, True)
+    whole = torch.arange(BYTE_TOP + 1) * STEP
+    assert torch.equal(act(whole.bfloat16()), whole.bfloat16())
+    between = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * BYTE_TOP * STEP
+    assert abs((act(between.bfloat16()).float() - between).mean().item()) < 0.01 * STEP
+
+
 # Textures
 
 

@@ -7,6 +7,8 @@ integers that ``exact.Layer`` runs, with the largest shift for each channel that
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,31 @@ class Activation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` in 0..top/64, on the grid of 1/64 if ``rounding``."""
-        x = F.hardtanh(x, 0.0, self.top * STEP)
-        return snapped(x, STEP) if self.rounding else x
+        if not self.rounding:
+            return F.hardtanh(x, 0.0, self.top * STEP)
+        result: Tensor = _Stepped.apply(x, self.top * STEP)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Stepped(torch.autograd.Function):
+    """Clamp and round, with the gradient of clamping alone.
+
+    Halves go up, as in the integer layers; but in bfloat16 a half is often what is left of a little less, and
+    goes to the even side.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, top: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.top = top
+        steps = x.clamp(0.0, top).mul_(1 / STEP)
+        whole = steps.round_() if x.dtype == torch.bfloat16 else steps.add_(0.5).floor_()
+        return whole.mul_(STEP)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, x, 0.0, ctx.top), None
 
 
 def snapped(x: Tensor, step: float) -> Tensor:
