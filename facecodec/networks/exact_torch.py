@@ -36,7 +36,7 @@ def conv2d(x: Map, layer: Layer, onto: Map | None = None) -> Map:
         convolution, "fp32_precision", "none"
     ) not in ("none", "ieee"):
         raise RuntimeError("integer layers need torch's float32 precision to be 'highest' / 'ieee'")
-    weight = torch.from_numpy(layer.weight)
+    weight = _floats(layer)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         sums = torch.nn.functional.conv2d(
             torch.tensor(x, dtype=torch.float32), weight, stride=layer.stride, padding=weight.shape[-1] // 2
@@ -44,6 +44,12 @@ def conv2d(x: Map, layer: Layer, onto: Map | None = None) -> Map:
         sums.add_(torch.from_numpy(layer.bias)[:, :, None]).floor_().clamp_(layer.lo, layer.hi)
     result: Map = np.ascontiguousarray(sums.numpy())
     return result if onto is None else add_clip(onto, result, 0, BYTE_TOP)
+
+
+@lru_cache(32)
+def _floats(layer: Layer) -> torch.Tensor:
+    """Return the weights of a layer (O, C, k, k) in their own order in memory."""
+    return torch.from_numpy(layer.weight).contiguous()
 
 
 @lru_cache(256)
