@@ -35,6 +35,7 @@ PER_WIDTH = np.float32(1) / WIDTHS
 SIGNED_TOP, SIGNED_UNITS = 9, 8
 MAGNITUDES = 64
 GONE_UNITS = 2
+PART_UNITS = 32
 OFFSET_MIDDLE = 128
 OFFSETS = 25
 """Tables that planes and bands tell differ in where in its cell a latent is expected."""
@@ -88,14 +89,15 @@ def gone(turn: int | Integers, delay: Integers) -> Integers:
 
 
 def depth(gone: Integers, part: int | Integers) -> npt.NDArray[np.uint8]:
-    """Return how far blocks have come, in halves of a turn, 0..48.
+    """Return how far blocks have come, (..., 2, h, w): in halves of a turn, 0..48, and in the last turn.
 
-    ``gone`` are the turns that they had seen before the last one, ``part`` (-1, 0 or 1) is that of this one;
-    so the end of a turn is the beginning of the next.
+    ``gone`` (..., 1, h, w) are the turns that they had seen before the last one, ``part`` (-1, 0 or 1) is how
+    much of this one has come.  The end of a turn is the beginning of the next by the first map, not by the
+    second: what the tables of the next turn say of latents is known then, too.
     """
-    halves = GONE_UNITS * np.clip(gone.astype(np.int16), 0, TURNS) + part
-    passed: npt.NDArray[np.uint8] = np.clip(halves, 0, GONE_UNITS * TURNS).astype(np.uint8)
-    return passed
+    here = np.where(gone < 0, -1, np.where(gone < TURNS, part, 1)).astype(np.int16)
+    halves = np.clip(GONE_UNITS * gone.astype(np.int16) + here, 0, GONE_UNITS * TURNS)
+    return np.concatenate([halves, PART_UNITS * (here + 1)], -3).astype(np.uint8)
 
 
 def magnified(blocks: npt.NDArray[Any], level: int) -> npt.NDArray[Any]:

@@ -137,7 +137,7 @@ def filtered(
     """Return what a rough picture lacks, (N, 3, H, W) in 1/4 grey level, as one that was left so early does.
 
     The features that tell so follow, (N, C, h, w) a grid, coarsest first.
-    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, h, w) is what ``depth`` says of
+    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 2, h, w) is what ``depth`` says of
     blocks.
     """
     layers = model.layers

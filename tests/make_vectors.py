@@ -44,7 +44,7 @@ PLACE = Geometry(30_000, 34_000, 6, 6500, 900)
 def make_weights():
     """Write the small weights, unless they are there."""
     SMALL.mkdir(parents=True, exist_ok=True)
-    models = {BASE: (0, small_weights.base), TEXTURE: (5, small_weights.texture)}
+    models = {BASE: (0, small_weights.base), TEXTURE: (3, small_weights.texture)}
     for name, (seed, tensors) in models.items():
         path = SMALL / f"{name}.safetensors"
         if not path.exists():

@@ -583,7 +583,8 @@ def parted(x):
 
 def lacking(rough, padded, gone, part, tensors):
     """Return what a rough picture lacks, in 1/4 grey level, and the features that tell so, coarsest first."""
-    passed = spread(np.clip(2 * np.clip(gone, 0, 24) + part, 0, 48), 3)[None]
+    now = np.where(gone < 0, -1, np.where(gone > 23, 1, part))
+    passed = np.stack([spread(blocks, 3) for blocks in (np.clip(2 * gone + now, 0, 48), 32 * (now + 1))])
     y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), passed)
     y4 = layer(tensors, "filter.down.4", y2, stride=2)
     y8 = layer(tensors, "filter.down.8", y4, stride=2)

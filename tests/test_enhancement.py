@@ -276,7 +276,7 @@ def test_a_block_that_is_put_off_is_refined_so_many_turns_later(small):
             assert (known <= (planes + (gone >= 0)).clip(latents.FIRST[level], latents.PLANES)).all()
 
 
-FAR_BEHIND = pytest.mark.xfail(strict=True, reason="texture v11, unlike v10; shipped maps put off by 5 turns")
+FAR_BEHIND = pytest.mark.xfail(strict=True, reason="since texture v11; shipped maps put off by 5 turns")
 
 
 @pytest.mark.parametrize(

@@ -81,17 +81,29 @@ def test_turns_gone_are_counted_from_the_first_of_a_block(turn, delay):
     assert found.item() == max(-1, min(TURNS, turn - delay))
 
 
+def come(turn, part):
+    """Return how far one block has come: the halves of turns, and the share of the last one."""
+    halves, share = depth(np.array([[[turn]]], np.int8), part).ravel().tolist()
+    return halves, share
+
+
 @given(st.integers(0, TURNS - 1), st.sampled_from([-1, 0, 1]))
-def test_the_end_of_a_turn_is_as_deep_as_the_beginning_of_the_next(turn, part):
-    before, now, after = (depth(np.array([turn + more], np.int8), part)[0] for more in (-1, 0, 1))
+def test_turns_are_counted_in_halves_and_the_last_one_in_shares(turn, part):
+    (before, _), (now, share), (after, _) = (come(turn + more, part) for more in (-1, 0, 1))
     assert before <= now <= after
-    assert depth(np.array([turn], np.int8), 1) == depth(np.array([turn + 1], np.int8), -1) == 2 * turn + 1
-    assert now == max(0, 2 * turn + part)
+    assert (now, share) == (max(0, 2 * turn + part), 32 * (part + 1))
+
+
+@given(st.integers(0, TURNS - 2))
+def test_only_the_share_tells_the_end_of_a_turn_from_the_beginning_of_the_next(turn):
+    assert come(turn, 1) == (2 * turn + 1, 64)
+    assert come(turn + 1, -1) == (2 * turn + 1, 0)
 
 
 @pytest.mark.parametrize("part", [-1, 0, 1])
 def test_blocks_that_have_not_begun_or_are_done_stay_in_range(part):
-    assert depth(np.array([-1, TURNS], np.int8), part).tolist() == [max(0, part), min(48, 48 + part)]
+    assert come(-1, part) == (0, 0)
+    assert come(TURNS, part) == (2 * TURNS, 64)
 
 
 @given(levels)

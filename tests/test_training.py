@@ -290,6 +290,47 @@ def test_weights_too_large_for_any_shift_are_refused():
         frozen(conv, input_bound=TOP)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_roundings_of_weights_make_up_for_each_other(seed):
+    """On inputs that go together, as neighbouring pixels do, the sums are moved by much less."""
+    rng = np.random.default_rng(seed)
+    conv = random_conv(rng, 4, 8, 3, 0.2)
+    smooth = nn.functional.interpolate(
+        torch.from_numpy(rng.uniform(0, 255, (4, 8, 6, 6))), scale_factor=4, mode="bilinear"
+    )
+    x = smooth.round().numpy()
+    patches = nn.functional.unfold(torch.from_numpy(x), 3, padding=1).transpose(1, 2).flatten(0, 1).numpy()
+    exactly = conv.double()(torch.from_numpy(x) * STEP).numpy() / STEP
+
+    def error(**more):
+        parts = frozen(conv, input_bound=BYTE_TOP, top=15, **more)
+        assert np.abs(parts["weight"]).max() <= 15
+        unit = np.ldexp(1.0, -parts["shift"].astype(int))[:, None, None]
+        sums = nn.functional.conv2d(
+            torch.from_numpy(x), torch.from_numpy(parts["weight"].astype(float)), padding=1
+        ).numpy()
+        return np.square((sums + parts["bias"][:, None, None]) * unit - exactly).mean()
+
+    mean = x.mean((0, 2, 3))
+    assert error(usual=mean, spread=np.cov(patches.T)) < error(usual=mean) / 4
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_inputs_of_a_layer_are_counted_as_its_weights_meet_them(stride, monkeypatch):
+    monkeypatch.setattr(freeze, "PATCHES_EVERY", 2)
+    conv = nn.Conv2d(3, 2, 3, stride, 1)
+    seen = freeze._Seen(conv)
+    maps = np.random.default_rng(0).integers(0, 256, (4, 2, 3, 7, 9)).astype(np.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        for part in maps:
+            conv(torch.from_numpy(part) * STEP)
+    assert np.allclose(seen.mean(), maps.mean((0, 1, 3, 4)))
+    padded = np.pad(maps[::2].reshape(4, 3, 7, 9), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::stride, ::stride]
+    patches = windows.transpose(1, 4, 5, 0, 2, 3).reshape(27, -1)
+    assert np.allclose(seen.covariance(), np.cov(patches, bias=True), rtol=1e-4, atol=0.1)
+
+
 def test_rounding_passes_the_gradient():
     x = torch.linspace(-1, 9, 101, requires_grad=True)
     model = nn.Sequential(Activation())

@@ -18,6 +18,8 @@ STEP = 1 / 64
 TOP = 511
 LIMIT = 1 << 24
 MAX_SHIFT = 20
+DAMPING = 0.01
+"""By this share of the mean variance are those of inputs widened, so that no weight strays far."""
 
 
 class Activation(nn.Module):
@@ -77,20 +79,26 @@ def frozen(
     output_step: float = STEP,
     top: int = 32767,
     usual: float | np.ndarray = 0.0,
+    spread: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the integers of a layer: ``weight`` (O, C, k, k), ``bias`` int32 (O,), ``shift`` uint8 (O,).
 
     ``input_bound`` is the largest magnitude of an input, a number or (C,); steps are the real values of one
     integer unit of input and output; ``top`` is the largest magnitude of a stored weight.  The bias makes up
-    for what rounding of weights changes where inputs are ``usual``, a number or (C,) in integer units.
+    for what rounding of weights changes where inputs are ``usual``, a number or (C,) in integer units.  With
+    ``spread``, the covariance (C*k*k, C*k*k) of the inputs that each weight meets, later weights make up for
+    what the rounding of earlier ones changes (GPTQ, Frantar et al. 2023).
     """
     weight = layer.weight.detach().double().numpy() * (input_step / output_step)
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy() / output_step
     bound = np.broadcast_to(np.asarray(input_bound, np.float64), (weight.shape[1],))
     weights, biases, shifts = [], [], []
+    factor = None if spread is None else _factor(spread)
     for kernel, offset in zip(weight, bias, strict=True):
         for shift in range(MAX_SHIFT, -1, -1):
             integers = np.round(kernel * 2.0**shift)
+            if factor is not None and np.abs(integers).max() <= top:
+                integers = _rounded(kernel.ravel() * 2.0**shift, factor).reshape(kernel.shape)
             lost = ((kernel * 2.0**shift - integers).sum((1, 2)) * usual).sum()
             start = np.round(offset * 2.0**shift + lost)
             half = 2.0 ** (shift - 1) if shift else 0.0
@@ -107,6 +115,22 @@ def frozen(
         "bias": np.array(biases, np.int32),
         "shift": np.array(shifts, np.uint8),
     }
+
+
+def _factor(spread: np.ndarray) -> np.ndarray:
+    """Return the upper factor of Cholesky of the inverse of a covariance, slightly widened."""
+    widened = spread + (DAMPING * np.diag(spread).mean() + 1e-9) * np.eye(len(spread))
+    factor: np.ndarray = np.linalg.cholesky(np.linalg.inv(widened)).T
+    return factor
+
+
+def _rounded(values: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Return values rounded one after the other, each given what the ones before it changed."""
+    left, whole = values.copy(), np.empty_like(values)
+    for at, row in enumerate(factor):
+        whole[at] = np.round(left[at])
+        left[at + 1 :] -= (left[at] - whole[at]) / row[at] * row[at + 1 :]
+    return whole
 
 
 @torch.no_grad()

@@ -161,7 +161,7 @@ class Filter(nn.Module):
         """Make the layers with fresh weights."""
         super().__init__()
         act = self.activation = Activation(BYTE_TOP)
-        self.enter = conv(25, FILTER[2])
+        self.enter = conv(26, FILTER[2])
         self.down = nn.ModuleDict(
             {str(grid): conv(FILTER[grid // 2], FILTER[grid], stride=2) for grid in (4, 8, 16)}
         )
@@ -182,7 +182,7 @@ class Filter(nn.Module):
     def forward(self, rough: Tensor, prediction: Tensor, passed: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return what is lacking (N, 3, H, W) in grey levels, and the features of each grid, coarsest first.
 
-        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 1, H/16, W/16) halves of turns.
+        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 2, H/16, W/16) is their depth.
         """
         act = self.activation
         seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 2)

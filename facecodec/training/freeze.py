@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +40,8 @@ PARTS = 48
 """In so many parts are these looked at."""
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 INT8 = 127
+PATCHES_EVERY = 10
+"""Of so many calls of a layer one counts for the covariance of its inputs."""
 
 
 def freeze_detector(runs: Path, data: Path, weights: Path, version: int) -> None:
@@ -124,9 +125,7 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     model.load_state_dict(averaged(runs / "texture" / "checkpoint.safetensors"))
     model.eval()
     set_rounding(model, True)
-    usual: dict[str, list[Tensor]] = {}
-    for name, layer in layers(model):
-        layer.register_forward_pre_hook(partial(_see, usual.setdefault(name, [])))
+    seen = {name: _Seen(layer) for name, layer in layers(model)}
     tensors = tables(model, data, runs / "cache")
     weight = runs / "regions" / "weight.npy"
     known = weight.exists()
@@ -136,15 +135,45 @@ def freeze_texture(runs: Path, data: Path, weights: Path, version: int) -> None:
     for name, module in layers(model):
         units = UNITS.get(name, {})
         step = units.get("output_step", STEP)
-        mean = (torch.stack(usual[name]).mean(0) / STEP).numpy()
-        integers = frozen(module, input_bound=BYTE_TOP, output_step=step, top=INT8, usual=mean)
+        usual, spread = seen[name].mean(), seen[name].covariance()
+        integers = frozen(
+            module, input_bound=BYTE_TOP, output_step=step, top=INT8, usual=usual, spread=spread
+        )
         tensors |= named(name, integers)
     write(weights, f"texture-v{version}", tensors)
 
 
-def _see(seen: list[Tensor], layer: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Keep the mean of each channel (C,) that a layer is given."""
-    seen.append(inputs[0].double().mean((0, 2, 3)))
+class _Seen:
+    """What a layer is given, in integer units: the mean of each channel, and the covariance of patches."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        self.means: list[Tensor] = []
+        self.sums, self.squares, self.count = torch.zeros(()), torch.zeros(()), 0
+        layer.register_forward_pre_hook(self._see)
+
+    def mean(self) -> np.ndarray:
+        """Return the mean of each channel (C,)."""
+        mean: np.ndarray = torch.stack(self.means).mean(0).numpy()
+        return mean
+
+    def covariance(self) -> np.ndarray:
+        """Return the covariance (C*k*k, C*k*k) of what each weight meets."""
+        mean = self.sums / self.count
+        covariance: np.ndarray = (self.squares / self.count - torch.outer(mean, mean)).numpy()
+        return covariance
+
+    @torch.no_grad()
+    def _see(self, layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+        maps = inputs[0].float() / STEP
+        if len(self.means) % PATCHES_EVERY == 0:
+            assert not isinstance(layer.padding, str)
+            patches = nn.functional.unfold(maps, layer.kernel_size, 1, layer.padding, layer.stride)
+            patches = patches.transpose(1, 2).flatten(0, 1)
+            self.sums = self.sums + patches.sum(0).double()
+            with torch.autocast("cpu", enabled=False):
+                self.squares = self.squares + (patches.T @ patches).double()
+            self.count += len(patches)
+        self.means.append(maps.double().mean((0, 2, 3)))
 
 
 def _spread(pictures: Pictures, count: int) -> list[int]:

@@ -17,7 +17,7 @@ from facecodec.wavelet import BANDS, LEVELS, STRIDE, UNITS
 
 THRESHOLDS = np.array([15, 23, 51], np.int16)
 """Likelier to be 0 than these tables say are trits left to the later turns of a plane."""
-EXPECTS = 12
+EXPECTS = 9
 """The first turn before which the filter is asked; all before take a few bytes."""
 UNDECIDED, DECIDED = np.log2(1.45), np.log2(1.15)
 Levels = list[np.ndarray]

@@ -167,7 +167,7 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
         loss, gain = lacking_share(rough, rough + lacking, pictures)
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
-            unlike = likeness.lacking(rough + lacking, pictures, frames, -passed.mean((1, 2, 3)).numpy())
+            unlike = likeness.lacking(rough + lacking, pictures, frames, -passed[:, 0].mean((1, 2)).numpy())
         run.descend(expected + loss + LIKENESS_WEIGHT * unlike, clip=1.0)
         run.note(loss=loss.item(), expected=expected.item(), gain=gain, unlike=LIKENESS_STEPS * unlike.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
