@@ -74,7 +74,7 @@ def walk(
             known.known[reached] += np.uint8(1)
             if given.size < named.size:
                 break
-        end = End(known, tables, gone, (4 * came - asked) // max(2 * asked, 1))
+        end = End(known, tables, gone, (4 * came - asked) // (2 * asked) if asked else 1)
         yield end
         if came < asked:
             return

@@ -276,6 +276,21 @@ def test_a_block_that_is_put_off_is_refined_so_many_turns_later(small):
             assert (known <= (planes + (gone >= 0)).clip(latents.FIRST[level], latents.PLANES)).all()
 
 
+def test_a_turn_in_which_nothing_is_due_is_over(small):
+    prediction = waves(48, 48)
+    given_by, called, empty = truth(finest(prediction)), [], 0
+
+    def trits(*asked):
+        called.append(asked)
+        return given_by(*asked)
+
+    for end in walk(trits, prediction, put_off(prediction, latest=24) + 2, small):
+        assert end.part == 1
+        empty += not called
+        called.clear()
+    assert empty
+
+
 FAR_BEHIND = pytest.mark.xfail(strict=True, reason="since texture v11; shipped maps put off by 5 turns")
 
 
