@@ -31,7 +31,9 @@ ZEROS, LEANS = 51, 17
 TABLES = ZEROS * LEANS
 WIDTHS = np.array([3 ** (PLANES - known) for known in range(PLANES + 1)], np.int16)
 """How many finest cells those are wide of which so many planes are known."""
-PER_WIDTH = np.float32(1) / WIDTHS
+INVERSE_SHIFT = 40
+INVERSES = ((1 << INVERSE_SHIFT) + WIDTHS.astype(np.int64) // 2) // WIDTHS
+"""2^40 divided by widths, halves up."""
 SIGNED_TOP, SIGNED_UNITS = 9, 8
 MAGNITUDES = 64
 GONE_UNITS = 2
@@ -133,9 +135,11 @@ def offset(cell: Integers, known: Integers, expected: Integers) -> npt.NDArray[n
 
     ``expected`` int32 are samples in 1/16 grey level, below 2^22 in magnitude.
     """
-    # Widths are odd: a quotient is at least 1 / (2 width) from any half, and its float32 2^-23 of itself off.
-    off = np.rint(expected.astype(np.float32) * PER_WIDTH.take(known)) - np.float32(STEP_UNITS) * cell
-    near: npt.NDArray[np.int16] = np.clip(off, -128, 127).astype(np.int16)
+    # Widths are odd: no quotient is nearer than 1 / (2 width) to a half, and a product is less than that off.
+    off = INVERSES.take(known) * expected
+    off += 1 << (INVERSE_SHIFT - 1)
+    off >>= INVERSE_SHIFT
+    near: npt.NDArray[np.int16] = np.clip(off - np.int64(STEP_UNITS) * cell, -128, 127).astype(np.int16)
     return near
 
 

@@ -193,6 +193,20 @@ def test_planes_bands_and_offsets_tell_the_first_tables(seed, level):
         assert leans[channel, row, 0] == away * int(lean[place])
 
 
+def test_offsets_are_whole_quotients_halves_up_as_far_as_samples_go():
+    far = 1 << 22
+    expected = np.concatenate([np.arange(-4000, 4001), np.arange(1 - far, 4001 - far), np.arange(far - 4000, far)])
+    for known in range(PLANES + 1):
+        width = 3 ** (PLANES - known)
+        whole = (2 * expected + width) // (2 * width)
+        cell = (whole // STEP_UNITS).clip(-3280, 3280).astype(np.int16)
+        for beside in (-2, -1, 0, 1, 2):
+            at = cell + np.int16(beside)
+            found = offset(at, np.full(at.shape, known, np.uint8), expected.astype(np.int32))
+            assert found.dtype == np.int16
+            assert np.array_equal(found, (whole - STEP_UNITS * at.astype(int)).clip(-128, 127))
+
+
 @given(seeds, levels, st.integers(-200, 200))
 def test_offsets_count_from_the_middle_of_a_cell_in_its_width(seed, level, wanted):
     cell, known, _, _ = state(seed, level)
