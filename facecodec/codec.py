@@ -205,7 +205,7 @@ def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convo
         raise UnsupportedError(f"an enhancement of order {order} is not known")
     order = enhancement.Order(order)
     delay = delays(order, faces, model, prediction)
-    return enhancement.decode(words, prediction, delay, model, convolve)
+    return enhancement.decode(words, prediction, delay, model, convolve, order=order)
 
 
 def delays(

@@ -64,7 +64,9 @@ class _Detail:
 
     def decoded(self, words: bytes) -> Pixels:
         """Return the picture that the words make of its prediction."""
-        return enhancement.decode(words, self.prediction, self.delay, self.model, codec.fastest())
+        return enhancement.decode(
+            words, self.prediction, self.delay, self.model, codec.fastest(), order=self.order
+        )
 
 
 def encode(

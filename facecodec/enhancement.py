@@ -33,7 +33,10 @@ Integers = npt.NDArray[Any]
 
 
 class Order(IntEnum):
-    """In which order an enhancement refines the blocks of a picture."""
+    """In which order an enhancement refines the blocks of a picture, and what its filter aims at.
+
+    All blocks alike, for what is nearest to the original, or by regions, for what is most like its faces.
+    """
 
     ALIKE = 0
     REGIONS = 1
@@ -120,11 +123,14 @@ def decode(
     delay: npt.NDArray[np.uint8],
     model: TextureModel,
     convolve: Conv2d = conv2d,
+    *,
+    order: Order = Order.ALIKE,
 ) -> Pixels:
     """Return the picture (H, W, 3) that the words of a stream, or the first of them, make of its prediction.
 
-    ``delay`` is as for ``encode``.  A stream without a certain symbol leaves the prediction as it is.  Raises
-    CorruptError if there are words after its last symbol.
+    ``delay`` is as for ``encode``; by ``order``, the filter aims at the original or at its faces.  A stream
+    without a certain symbol leaves the prediction as it is.  Raises CorruptError if there are words after its
+    last symbol.
     """
     decoder = EmbeddedDecoder(words)
     if decoder.exhausted:
@@ -139,5 +145,5 @@ def decode(
             break
     decoder.finish()
     picture: Pixels = prediction.copy()
-    synthesise(last, picture, model, convolve)
+    synthesise(last, picture, int(order), model, convolve)
     return picture

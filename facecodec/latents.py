@@ -2,8 +2,8 @@
 
 A latent is a sample of a band of the wavelet, in steps of four grey levels.  Its cells are nested thirds: a
 trit of each plane, from the coarsest to the finest, says in which third of its cell the latent is.  A plane
-takes three turns: first those latents are refined that may well leave zero, last all others.  Before a plane
-begins, the filter says of each latent where in its cell, or beside it, it is to be expected.
+takes three turns: first those latents are refined of which a bit is likely to tell the most, last all others.
+Before a plane begins, the filter says of each latent where in its cell, or beside it, it is to be expected.
 Frozen: bitstream_spec.md, "Latents".
 """
 
@@ -38,6 +38,7 @@ SIGNED_TOP, SIGNED_UNITS = 9, 8
 MAGNITUDES = 64
 GONE_UNITS = 2
 PART_UNITS = 32
+AIM_UNITS = 64
 OFFSET_MIDDLE = 128
 OFFSETS = 25
 """Tables that planes and bands tell differ in where in its cell a latent is expected."""
@@ -90,16 +91,18 @@ def gone(turn: int | Integers, delay: Integers) -> Integers:
     return turns
 
 
-def depth(gone: Integers, part: int | Integers) -> npt.NDArray[np.uint8]:
-    """Return how far blocks have come, (..., 2, h, w): in halves of a turn, 0..48, and in the last turn.
+def depth(gone: Integers, part: int | Integers, aim: int | Integers) -> npt.NDArray[np.uint8]:
+    """Return what the filter is told of blocks, (..., 3, h, w): how far they have come, twice, and its aim.
 
     ``gone`` (..., 1, h, w) are the turns that they had seen before the last one, ``part`` (-1, 0 or 1) is how
-    much of this one has come.  The end of a turn is the beginning of the next by the first map, not by the
-    second: what the tables of the next turn say of latents is known then, too.
+    much of this one has come.  The first map counts halves of a turn, 0..48: to it the end of a turn is the
+    beginning of the next.  To the second it is not: what the tables of the next turn say of latents is known
+    then, too.  ``aim`` is 0 for what is nearest to the picture, 1 for what is most like its faces.
     """
     here = np.where(gone < 0, -1, np.where(gone < TURNS, part, 1)).astype(np.int16)
     halves = np.clip(GONE_UNITS * gone.astype(np.int16) + here, 0, GONE_UNITS * TURNS)
-    return np.concatenate([halves, PART_UNITS * (here + 1)], -3).astype(np.uint8)
+    aims = np.broadcast_to(AIM_UNITS * np.asarray(aim), halves.shape)
+    return np.concatenate([halves, PART_UNITS * (here + 1), aims], -3).astype(np.uint8)
 
 
 def magnified(blocks: npt.NDArray[Any], level: int) -> npt.NDArray[Any]:
@@ -120,13 +123,13 @@ def open_in(known: Integers, gone: Integers, level: int) -> npt.NDArray[np.bool_
 def due(
     known: Integers, gone: Integers, told: Integers, level: int, thresholds: Integers
 ) -> npt.NDArray[np.bool_]:
-    """Tell which latents of a level are refined in a turn: those that wait, and may well leave zero.
+    """Tell which latents of a level are refined in a turn: those that wait, and whose tables come first.
 
-    ``told`` names their tables.  ``thresholds`` (3,) are how likely 0 may be at most, in each turn of a
+    ``told`` names their tables.  ``thresholds`` (3,) are how many tables have their turn, in each turn of a
     plane; nothing is left for the next plane.
     """
     part = gone % PARTS
-    chosen: npt.NDArray[np.bool_] = open_in(known, gone, level) & (told < (LEANS * thresholds)[part])
+    chosen: npt.NDArray[np.bool_] = open_in(known, gone, level) & (told < thresholds[part])
     return chosen
 
 
@@ -199,10 +202,10 @@ def first_told(
     return zero.take(chosen).astype(np.int16), away * lean.take(chosen).astype(np.int16)
 
 
-def table(zero: Integers, lean: Integers) -> npt.NDArray[np.uint16]:
-    """Return the tables that these name, which are brought into range."""
+def table(zero: Integers, lean: Integers, order: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Return the tables, of ``order`` (51, 17), that these name, which are brought into range."""
     named = LEANS * np.clip(zero, 0, ZEROS - 1) + np.clip(lean + LEANS // 2, 0, LEANS - 1)
-    found: npt.NDArray[np.uint16] = named.astype(np.uint16)
+    found: npt.NDArray[np.uint16] = order.ravel().take(named.astype(np.intp))
     return found
 
 

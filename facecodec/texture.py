@@ -50,10 +50,11 @@ Integers = npt.NDArray[Any]
 class TextureModel:
     """The integers of the enhancement layer: layers by name, and the tables of trits.
 
-    ``thresholds`` int (3,): how likely 0 may be at most in each turn of a plane.  ``zero`` uint8 and ``lean``
-    int8 (8, 3, C, 25) a level: what planes, bands and offsets alone tell of trits.  ``magnitude`` uint8
-    (2, 64): how large latents are expected to be.  ``waiting`` int8 (3, 867) and ``rest`` int8 (4,): where in
-    their cells they are.
+    ``order`` uint16 (51, 17): the table of a trit, by how likely 0 is and how it leans.  ``thresholds``
+    uint16 (3,): how many tables have their turn in each turn of a plane.  ``zero`` uint8 and ``lean`` int8
+    (8, 3, C, 25) a level: what planes, bands and offsets alone tell of trits.  ``magnitude`` uint8 (2, 64):
+    how large latents are expected to be.  ``waiting`` int8 (3, 867) and ``rest`` int8 (4,): where in their
+    cells they are.
     ``regions`` uint8 (18, 18): how much later each cell of a face, and what lies around it, is refined.
     ``asked`` and ``expects``: the first turns before which the networks tell tables, and the filter is asked.
     ``bits`` (867, 3): what trits take.
@@ -65,7 +66,8 @@ class TextureModel:
     layers: dict[str, Layer]
     coders: Tables
     bits: npt.NDArray[np.float32]
-    thresholds: npt.NDArray[np.int16]
+    order: npt.NDArray[np.uint16]
+    thresholds: npt.NDArray[np.uint16]
     zero: list[npt.NDArray[np.uint8]]
     lean: list[npt.NDArray[np.int8]]
     magnitude: npt.NDArray[np.uint8]
@@ -100,7 +102,7 @@ def _load(file: weights.Model) -> TextureModel:
         activated(f"{key}.first", grid, width, outputs=width)
         add(f"{key}.second", grid, width, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
 
-    entered = {2: activated("filter.enter", 2, 26)}
+    entered = {2: activated("filter.enter", 2, 27)}
     for grid in (4, 8, 16):
         entered[grid] = activated(f"filter.down.{grid}", grid // 2, entered[grid // 2], stride=2)
     width, hints = entered[16], {}
@@ -148,8 +150,8 @@ def _load(file: weights.Model) -> TextureModel:
             raise WeightsError(f"{file.name}: {key} is not in {low}..{high}")
         return found
 
-    thresholds = within("thresholds", (latents.PARTS,), 0, ZEROS)
-    if int(thresholds[-1]) != ZEROS:
+    thresholds = within("thresholds", (latents.PARTS,), 0, TABLES)
+    if int(thresholds[-1]) != TABLES:
         raise WeightsError(f"{file.name}: the last turn of a plane leaves trits out")
     first = (PLANES, 3, sum(BANDS), OFFSETS)
     bounds = np.cumsum(BANDS)[:-1]
@@ -159,7 +161,8 @@ def _load(file: weights.Model) -> TextureModel:
         layers,
         coders,
         bits.astype(np.float32),
-        thresholds.astype(np.int16),
+        within("order", (ZEROS, LEANS), 0, TABLES - 1).astype(np.uint16),
+        thresholds.astype(np.uint16),
         np.split(within("first.zero", first, 0, ZEROS - 1).astype(np.uint8), bounds, 2),
         np.split(within("first.lean", first, -(LEANS // 2), LEANS // 2).astype(np.int8), bounds, 2),
         within("magnitude", (2, MAGNITUDES), 0, 255).astype(np.uint8),
@@ -253,7 +256,7 @@ def told(
                 for (zero, lean), change in zip(found, changes[:begun], strict=True)
             ]
         later = [np.zeros(cell.shape, np.uint16) for cell in cells[begun:]]
-        return [latents.table(*both) for both in found] + later
+        return [latents.table(*both, model.order) for both in found] + later
 
     flats = (known.cell, known.known, expectation.samples)
     state = [level[None] for flat in flats for level in known.levels(flat)]

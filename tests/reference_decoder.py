@@ -68,7 +68,7 @@ def decode(data, weights):
         tensors, order = read_weights(weights, sections[3][:3]), max(sections[3][3:4], default=0)
         require(order in (0, 1), "UnsupportedError")
         delay = block_delays(tensors["regions"] * order, geometries, width, height)
-        result.picture = enhance(sections[3][4:], result.picture, tensors, delay)
+        result.picture = enhance(sections[3][4:], result.picture, tensors, delay, order)
     if 4 in sections:
         result.picture = add_residual(sections[4], result.picture)
     return result
@@ -358,7 +358,7 @@ def preview(codes, tensors):
 GAINS = ((28392, 28392, 37522, 21483), (37522, 37522, 49589), (49589, 49589, 65536), (65536, 65536, 86612))
 
 
-def enhance(data, prediction, tensors, delay):
+def enhance(data, prediction, tensors, delay, order):
     check_texture(tensors)
     stream = Stream(data)
     if stream.at_end:
@@ -366,23 +366,24 @@ def enhance(data, prediction, tensors, delay):
     height, width = prediction.shape[:2]
     padded = np.pad(prediction.astype(int), ((0, -height % 16), (0, -width % 16), (0, 0)), "edge")
     padded = padded.transpose(2, 0, 1)
-    _, fine, lacks, _ = left(tensors, padded, *refine(stream, padded, tensors, delay))
+    _, fine, lacks, _ = left(tensors, padded, *refine(stream, padded, tensors, delay), order)
     picture = np.clip((fine + 4 * lacks + 8) >> 4, 0, 255)
     return picture.astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
-def left(tensors, padded, cells, known, tables, gone, part):
+def left(tensors, padded, cells, known, tables, gone, part, aim):
     """Return samples, the picture of them in 1/16 grey level, what it lacks in 1/4, and features."""
     levels = zip(range(4), cells, known, tables, strict=True)
     samples = [settle(tensors, *level, spread(gone, level[0])) for level in levels]
     fine = inverse_wavelet(samples) + 16 * padded
-    return samples, fine, *lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, tensors)
+    return samples, fine, *lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, aim, tensors)
 
 
 def check_texture(tensors):
     """Refuse numbers that are out of range."""
     for name, low, high in (
-        ("thresholds", 0, 51),
+        ("order", 0, 866),
+        ("thresholds", 0, 867),
         ("first.zero", 0, 50),
         ("first.lean", -8, 8),
         ("magnitude", 0, 255),
@@ -393,7 +394,7 @@ def check_texture(tensors):
         ("expects", 0, 24),
     ):
         require(low <= tensors[name].min() and tensors[name].max() <= high, "WeightsError")
-    require(tensors["thresholds"][2] == 51, "WeightsError")
+    require(tensors["thresholds"][2] == 867, "WeightsError")
     require(len(tensors["trit.frequencies"]) == 867, "WeightsError")
 
 
@@ -429,7 +430,7 @@ def refine(stream, padded, tensors, delay):
     ]
     for turn in range(24 + int(delay.max())):
         if turn >= tensors["expects"][0] and turn % 3 == 0:
-            samples, _, lacks, features = left(tensors, padded, cells, known, tables, gone, 1)
+            samples, _, lacks, features = left(tensors, padded, cells, known, tables, gone, 1, 0)
             expected = [a + b for a, b in zip(samples, wavelet(4 * lacks), strict=True)]
             hints = [layer(tensors, f"hint.{16 >> level}", x) for level, x in enumerate(features)]
         gone = np.clip(turn - delay, -1, 24)
@@ -445,12 +446,13 @@ def refine(stream, padded, tensors, delay):
             views = [np.concatenate(both) for both in zip(views, hints, strict=True)]
             changes = network(tensors, views, a8, a16)
             tables = [pair + np.split(change, 2) for pair, change in zip(tables, changes, strict=True)]
-        tables = [17 * np.clip(zero, 0, 50) + np.clip(lean + 8, 0, 16) for zero, lean in tables]
+        order = tensors["order"].astype(int)
+        tables = [order[np.clip(zero, 0, 50), np.clip(lean + 8, 0, 16)] for zero, lean in tables]
         due = []
         for level, table in enumerate(tables):
             grid = spread(gone, level)
             waits = (known[level] == grid // 3) & (known[level] < 8)
-            now = waits & (table < 17 * tensors["thresholds"].astype(int)[grid % 3])
+            now = waits & (table < tensors["thresholds"].astype(int)[grid % 3])
             due += [(table[at], level, at) for at in map(tuple, np.argwhere(now))]
         for count, (table, level, at) in enumerate(sorted(due), 1):
             if table not in coders:
@@ -581,11 +583,12 @@ def parted(x):
     return e, o
 
 
-def lacking(rough, padded, gone, part, tensors):
+def lacking(rough, padded, gone, part, aim, tensors):
     """Return what a rough picture lacks, in 1/4 grey level, and the features that tell so, coarsest first."""
     now = np.where(gone < 0, -1, np.where(gone > 23, 1, part))
-    passed = np.stack([spread(blocks, 3) for blocks in (np.clip(2 * gone + now, 0, 48), 32 * (now + 1))])
-    y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), passed)
+    told = np.clip(2 * gone + now, 0, 48), 32 * (now + 1), np.full(gone.shape, 64 * aim)
+    told = np.stack([spread(blocks, 3) for blocks in told])
+    y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), told)
     y4 = layer(tensors, "filter.down.4", y2, stride=2)
     y8 = layer(tensors, "filter.down.8", y4, stride=2)
     x = shortcut(tensors, "filter.at.16.0", layer(tensors, "filter.down.16", y8, stride=2))

@@ -58,7 +58,7 @@ def texture(rng):
         "trits.up.2": (2, 4, 1, 100, BYTE),
         "trits.merge.2": (3, 4 + 2, 5, 100, BYTE),
         "trits.tell.2": (18, 3, 1, 100, TELL),
-        "filter.enter": (3, 26, 3, 130, BYTE),
+        "filter.enter": (3, 27, 3, 130, BYTE),
         "filter.down.4": (4, 3, 3, 100, BYTE),
         "filter.down.8": (5, 4, 3, 100, BYTE),
         "filter.down.16": (6, 5, 3, 100, BYTE),
@@ -89,7 +89,8 @@ def texture(rng):
     centre, precision = rng.integers(3, size=TABLES), rng.integers(12, 17, TABLES)
     rows = [row(3, *named) for named in zip(centre, spread, precision, strict=True)]
     tensors["trit.frequencies"] = np.array(rows, np.uint16)
-    tensors["thresholds"] = np.array([15, 30, 51], np.uint8)
+    tensors["order"] = rng.permutation(TABLES).astype(np.uint16).reshape(51, 17)
+    tensors["thresholds"] = np.array([255, 510, TABLES], np.uint16)
     tensors["first.zero"] = rng.integers(0, 51, (8, 3, 39, 25)).astype(np.uint8)
     tensors["first.lean"] = rng.integers(-8, 9, (8, 3, 39, 25)).astype(np.int8)
     tensors["magnitude"] = rng.integers(0, 256, (2, 64)).astype(np.uint8)

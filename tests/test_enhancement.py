@@ -84,10 +84,10 @@ def after(trits, prediction, delay, model, turns=100, convolve=conv2d, decoder=N
     return last
 
 
-def picture_of(end, prediction, model, convolve=conv2d):
+def picture_of(end, prediction, model, convolve=conv2d, aim=0):
     """Return the picture of what is known at an end; the prediction stays as it is."""
     picture = prediction.copy()
-    synthesise(end, picture, model, convolve)
+    synthesise(end, picture, aim, model, convolve)
     return picture
 
 
@@ -324,6 +324,18 @@ def test_a_stream_without_a_certain_trit_leaves_the_prediction(small):
     assert not np.array_equal(decode(words[:8], prediction, delay, small), prediction)
 
 
+def test_the_order_is_what_the_filter_aims_at(small):
+    prediction = waves(30, 40)
+    delay = at_once(prediction)
+    words = encode(finest(prediction), delay, prediction, small)
+    near, like = (decode(words, prediction, delay, small, order=order) for order in enhancement.Order)
+    assert not np.array_equal(near, like)
+    assert np.array_equal(near, decode(words, prediction, delay, small))
+    assert np.array_equal(
+        decode(words[:4], prediction, delay, small, order=enhancement.Order.REGIONS), prediction
+    )
+
+
 def test_decoding_leaves_the_prediction_as_it_was(small):
     prediction = waves(30, 40)
     before = prediction.copy()
@@ -463,9 +475,10 @@ def test_first_tables_follow_what_is_expected(model):
         for off in (-32, 0, 32)
     )
     waits = end.known.known == 4
+    names = model.order.argsort(axis=None)
     zero, lean = (
-        np.array([part(tables)[waits].mean() for tables in (below, between, above)])
-        for part in (lambda tables: tables // latents.LEANS, lambda tables: tables % latents.LEANS)
+        np.array([part(names[tables])[waits].mean() for tables in (below, between, above)])
+        for part in (lambda named: named // latents.LEANS, lambda named: named % latents.LEANS)
     )
     assert lean[0] + 0.3 < lean[1] < lean[2] - 0.3
     assert max(zero[0], zero[2]) < zero[1]

@@ -83,8 +83,19 @@ def test_turns_gone_are_counted_from_the_first_of_a_block(turn, delay):
 
 def come(turn, part):
     """Return how far one block has come: the halves of turns, and the share of the last one."""
-    halves, share = depth(np.array([[[turn]]], np.int8), part).ravel().tolist()
+    halves, share, _ = depth(np.array([[[turn]]], np.int8), part, 0).ravel().tolist()
     return halves, share
+
+
+def test_the_last_map_of_depth_is_the_aim():
+    turns = np.arange(6, dtype=np.int8).reshape(2, 1, 3, 1)
+    near, like = (depth(turns, 0, aim) for aim in (0, 1))
+    assert near.shape == (2, 3, 3, 1)
+    assert np.array_equal(near[:, :2], like[:, :2])
+    assert (near[:, 2] == 0).all()
+    assert (like[:, 2] == 64).all()
+    each = depth(turns, 0, np.array([1, 0]).reshape(2, 1, 1, 1))
+    assert np.array_equal(each, np.stack([like[0], near[1]]))
 
 
 @given(st.integers(0, TURNS - 1), st.sampled_from([-1, 0, 1]))
@@ -147,15 +158,15 @@ def test_a_latent_waits_in_the_turns_of_its_plane_and_in_no_other(seed, level):
     assert (turns == PARTS * known.astype(int))[known < PLANES].all()
 
 
-@given(seeds, levels, st.tuples(st.integers(0, ZEROS), st.integers(0, ZEROS)))
+@given(seeds, levels, st.tuples(st.integers(0, TABLES), st.integers(0, TABLES)))
 def test_whatever_a_plane_begins_with_its_last_turn_ends(seed, level, first):
     _, known, _, told = state(seed, level)
-    thresholds = np.array([*first, ZEROS], np.int16)
+    thresholds = np.array([*first, TABLES], np.uint16)
     before = known.copy()
     for part in range(PARTS):
         turn = np.full((1, 60, 1), PARTS * 5 + part, np.int8)
         now = due(known, turn, told, level, thresholds)
-        assert (now == ((known == 5) & (told // LEANS < thresholds[part]))).all()
+        assert (now == ((known == 5) & (told < thresholds[part]))).all()
         known = known + now
     assert (known == before + (before == 5)).all()
 
@@ -195,7 +206,9 @@ def test_planes_bands_and_offsets_tell_the_first_tables(seed, level):
 
 def test_offsets_are_whole_quotients_halves_up_as_far_as_samples_go():
     far = 1 << 22
-    expected = np.concatenate([np.arange(-4000, 4001), np.arange(1 - far, 4001 - far), np.arange(far - 4000, far)])
+    expected = np.concatenate(
+        [np.arange(-4000, 4001), np.arange(1 - far, 4001 - far), np.arange(far - 4000, far)]
+    )
     for known in range(PLANES + 1):
         width = 3 ** (PLANES - known)
         whole = (2 * expected + width) // (2 * width)
@@ -221,12 +234,14 @@ def test_offsets_count_from_the_middle_of_a_cell_in_its_width(seed, level, wante
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_every_table_has_one_name_and_far_names_are_brought_into_range(dtype):
     zero, lean = (part.astype(dtype) for part in np.mgrid[-60:111, -60:61])
-    found = table(zero, lean)
+    order = np.random.default_rng(0).permutation(TABLES).astype(np.uint16).reshape(ZEROS, LEANS)
+    found = table(zero, lean, order)
     assert found.dtype == np.uint16
     inside = (zero >= 0) & (zero < ZEROS) & (np.abs(lean) <= LEANS // 2)
     assert np.sort(found[inside]).tolist() == [*range(TABLES)]
-    assert (found // LEANS == zero.clip(0, ZEROS - 1)).all()
-    assert (found % LEANS == lean.clip(-(LEANS // 2), LEANS // 2) + LEANS // 2).all()
+    named = order.argsort(axis=None)[found]
+    assert (named // LEANS == zero.clip(0, ZEROS - 1)).all()
+    assert (named % LEANS == lean.clip(-(LEANS // 2), LEANS // 2) + LEANS // 2).all()
 
 
 @given(seeds, levels)

@@ -354,7 +354,7 @@ def test_tensors_of_the_enhancement_have_the_stated_bounds(tmp_path, monkeypatch
 
 def test_the_last_threshold_leaves_nothing_out():
     whole = load_file(SMALL / f"{TEXTURE}.safetensors")
-    low = whole | {"thresholds": np.array([51, 51, 50], np.uint8)}
+    low = whole | {"thresholds": np.array([867, 867, 866], np.uint16)}
     with pytest.raises(WeightsError, match="leaves trits out"):
         texture._load.__wrapped__(weights.Model("texture-v9", bytes(4), low))
 

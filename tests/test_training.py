@@ -417,6 +417,7 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("FSC_WEIGHTS", str(tmp_path / "weights"))
     model = texture.load("texture-v3")
     assert (model.asked, model.expects) == (texture_training.ASKED, streams.EXPECTS)
+    assert np.array_equal(model.order, streams.ORDER)
     assert model.thresholds.tolist() == streams.THRESHOLDS.tolist()
     assert np.array_equal(np.concatenate(model.zero, 2), network.first_zero.numpy())
     assert np.array_equal(np.concatenate(model.lean, 2), network.first_lean.numpy())
@@ -428,7 +429,7 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     gone = np.array([[[[-1, 0, 5], [11, 23, 24]]]], np.int8)
     around = texture.surroundings(prediction, model)
     planes = [np.ascontiguousarray(part.transpose(2, 0, 1)[None]) for part in (rough, prediction)]
-    passed = latents.depth(gone, -1)
+    passed = latents.depth(gone, -1, 1)
     lacking, features = synthesis.filtered(*planes, passed, model)
     hints = hints_of(features, model)
     changes = texture.changed(views, hints, around.at_8, around.at_16, model)
@@ -525,16 +526,29 @@ def test_planes_bands_and_offsets_tell_what_trits_of_crops_are(monkeypatch):
     assert (leans[1, :3, middle - 3] < 0).all()
 
 
+def test_tables_are_in_the_order_of_what_a_bit_takes_off_the_error():
+    assert np.sort(streams.ORDER, None).tolist() == [*range(latents.TABLES)]
+    chances = streams.trit_chances()
+    assert np.allclose(chances, chances[:, ::-1, ::-1])
+    assert (np.diff(chances[:, latents.LEANS // 2, 1]) > 0).all()
+    chances = chances.reshape(-1, 3)[streams.ORDER.argsort(None)]
+    means = chances @ (-1, 0, 1)
+    worth = chances @ (1, 0, 1) - means**2
+    assert (np.diff(worth / -(chances * np.log2(chances)).sum(1)) < 1e-12).all()
+    assert streams.THRESHOLDS[-1] == latents.TABLES
+    assert (np.diff(streams.THRESHOLDS.astype(int)) > 0).all()
+
+
 @pytest.mark.usefixtures("drawn")
 def test_counted_tables_follow_their_names():
     counted = texture_training.tables(wild(), None, None)
     shares = counted["trit.frequencies"] / 2**texture_training.PRECISION
     assert (shares.sum(1) == 1).all()
-    named = np.arange(latents.TABLES)
+    named = streams.ORDER.argsort(axis=None)
     zero, lean = named // latents.LEANS, named % latents.LEANS - latents.LEANS // 2
     assert np.corrcoef(zero, shares[:, 1])[0, 1] > 0.6
     assert np.corrcoef(lean, shares[:, 2] - shares[:, 0])[0, 1] > 0.5
-    middle = counted["settle.waiting"][0].reshape(latents.ZEROS, latents.LEANS).astype(int)
+    middle = counted["settle.waiting"][0][streams.ORDER].astype(int)
     assert middle[5, -1] > 0 > middle[5, 0]
     assert counted["settle.rest"][0] == 0
 
@@ -550,6 +564,7 @@ def told_by_nobody(network):
         zero=np.split(network.first_zero.numpy().astype(np.uint8), np.cumsum(BANDS)[:-1], 2),
         lean=np.split(network.first_lean.numpy().astype(np.int8), np.cumsum(BANDS)[:-1], 2),
         magnitude=streams.MAGNITUDE,
+        order=streams.ORDER,
         thresholds=streams.THRESHOLDS,
         asked=latents.TURNS,
         expects=latents.TURNS,
@@ -1077,12 +1092,13 @@ def test_likeness_is_lacking_where_faces_change():
     network, pixels = likeness.Likeness(), waves(128, 128)
     pictures = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().repeat(2, 1, 1, 1)
     frames = torch.tensor([[[1.0, 0, 8], [0, 1, 8]], [[0.0, 0, 0], [0, 0, 0]]])
-    depth = np.array([-20.0, -5.0])
-    assert network.lacking(pictures, pictures, frames, depth).item() == pytest.approx(0, abs=1e-5)
+    wanted = np.array([True, True])
+    assert network.lacking(pictures, pictures, frames, wanted).item() == pytest.approx(0, abs=1e-5)
     decoded = (pictures * 0.5).requires_grad_()
-    lacking = network.lacking(decoded, pictures, frames, depth)
+    lacking = network.lacking(decoded, pictures, frames, wanted)
     lacking.backward()
     assert lacking.item() > 0.001
     assert decoded.grad[0].abs().sum() > 0
     assert decoded.grad[1].abs().sum() == 0
-    assert network.lacking(decoded, pictures, 0 * frames, depth).item() == 0
+    assert network.lacking(decoded, pictures, 0 * frames, wanted).item() == 0
+    assert network.lacking(decoded, pictures, frames, ~wanted).item() == 0

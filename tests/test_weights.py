@@ -189,6 +189,7 @@ def test_a_generator_that_breaks_a_rule_is_refused(folder, key, change, message)
         ("trit.frequencies", lambda a: a[:-1], "trit.frequencies is"),
         ("thresholds", lambda a: a[::-1], "the last turn of a plane leaves trits out"),
         ("thresholds", lambda a: a[:2], "thresholds is"),
+        ("order", lambda a: a + 1, r"order is not in 0..866"),
         ("settle.rest", lambda a: a.astype(np.int16) + 1, r"settle.rest is not in -32..32"),
         ("regions", lambda a: a[:-1], "regions is"),
         ("regions", lambda a: a + 1, r"regions is not in 0..24"),

@@ -1,7 +1,7 @@
 """The training twins of the texture networks of the integer decoder.
 
 what is known of latents, prediction -> trits -> how likely 0 is, and how trits lean, of every latent
-rough picture, prediction, turns gone -> filter -> what the rough picture lacks
+rough picture, prediction, turns gone, aim -> filter -> what the rough picture lacks
 
 The prediction enters the first through ``around``: the base layer is the hyperprior.
 """
@@ -155,13 +155,13 @@ class Trits(nn.Module):
 
 
 class Filter(nn.Module):
-    """What a rough picture lacks, from the prediction and how early its stream was cut (twin)."""
+    """What a rough picture lacks, from the prediction, how early its stream was cut, and an aim (twin)."""
 
     def __init__(self) -> None:
         """Make the layers with fresh weights."""
         super().__init__()
         act = self.activation = Activation(BYTE_TOP)
-        self.enter = conv(26, FILTER[2])
+        self.enter = conv(27, FILTER[2])
         self.down = nn.ModuleDict(
             {str(grid): conv(FILTER[grid // 2], FILTER[grid], stride=2) for grid in (4, 8, 16)}
         )
@@ -179,14 +179,14 @@ class Filter(nn.Module):
         )
         self.finish = conv(FILTER[2], 12, gain=0.02)
 
-    def forward(self, rough: Tensor, prediction: Tensor, passed: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, rough: Tensor, prediction: Tensor, told: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return what is lacking (N, 3, H, W) in grey levels, and the features of each grid, coarsest first.
 
-        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``passed`` (N, 2, H/16, W/16) is their depth.
+        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``told`` (N, 3, H/16, W/16) is their depth.
         """
         act = self.activation
         seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 2)
-        spread = F.interpolate(passed * STEP, scale_factor=8, mode="nearest")
+        spread = F.interpolate(told * STEP, scale_factor=8, mode="nearest")
         entered = {2: act(self.enter(torch.cat([seen, spread], 1)))}
         for grid in (4, 8, 16):
             entered[grid] = act(self.down[str(grid)](entered[grid // 2]))

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from facecodec import latents, wavelet
-from facecodec.latents import PARTS, PLANES, TABLES, TURNS, above
-from facecodec.networks.texture import HINTS, Texture
+from facecodec.latents import LEANS, PARTS, PLANES, TABLES, TURNS, ZEROS, above
+from facecodec.networks.texture import HINTS, Texture, bits
 from facecodec.wavelet import BANDS, LEVELS, STRIDE, UNITS
 
-THRESHOLDS = np.array([15, 23, 51], np.int16)
-"""Likelier to be 0 than these tables say are trits left to the later turns of a plane."""
+LAST = ((15, 0), (23, 0))
+"""The last tables, by how likely 0 is and how trits lean, of all turns of a plane but the last."""
 EXPECTS = 9
 """The first turn before which the filter is asked; all before take a few bytes."""
 UNDECIDED, DECIDED = np.log2(1.45), np.log2(1.15)
@@ -32,6 +32,32 @@ def magnitude() -> np.ndarray:
 
 
 MAGNITUDE = magnitude()
+
+
+def trit_chances() -> np.ndarray:
+    """Return what tables, by how likely 0 is and how trits lean, say of trits -1, 0, 1: (51, 17, 3)."""
+    zero = torch.arange(ZEROS).float()[:, None, None]
+    lean = torch.arange(LEANS).float()[:, None] - LEANS // 2
+    chances: np.ndarray = torch.exp2(-bits(zero, lean, torch.tensor([-1, 0, 1]))).double().numpy()
+    chances /= chances.sum(-1, keepdims=True)
+    return chances
+
+
+def table_order() -> tuple[np.ndarray, np.ndarray]:
+    """Return which table is which, uint16 (51, 17), and how many have their turn, in those of a plane (3,).
+
+    First come those of which a bit takes the most off the error: the variance of a trit against its entropy.
+    """
+    inward, zero, outward = np.moveaxis(trit_chances(), -1, 0)
+    chances = np.stack([inward, zero, outward])
+    error = inward + outward - (outward - inward) ** 2
+    worth = error / -(chances * np.log2(chances)).sum(0)
+    order = np.empty((ZEROS, LEANS), np.uint16)
+    order.ravel()[np.argsort(-worth, axis=None, kind="stable")] = np.arange(TABLES)
+    return order, np.array([*(order[zero, LEANS // 2 + lean] + 1 for zero, lean in LAST), TABLES], np.uint16)
+
+
+ORDER, THRESHOLDS = table_order()
 
 
 def finest(pictures: Tensor, predictions: Tensor) -> Levels:
@@ -79,9 +105,9 @@ class Cut:
         nowhere = [np.zeros(cell.shape, np.uint16) for cell in self.cells]
         samples = replace(self, gone=last).samples(nowhere, np.zeros((3, TABLES), np.int8), rest)
         rough = predictions + torch.from_numpy(wavelet.synthesised(samples)).float() / UNITS
-        passed = torch.from_numpy(latents.depth(last, 1)).float()
+        told = torch.from_numpy(latents.depth(last, 1, 0)).float()
         with torch.autocast("cpu", torch.bfloat16):
-            lacking, features = model.filter(rough.round().clamp(0, 255), predictions, passed)
+            lacking, features = model.filter(rough.round().clamp(0, 255), predictions, told)
             hints = model.hint([feature.detach() for feature in features])
         bands = wavelet.analysed((UNITS * lacking.detach()).round().int().numpy())
         late = self.gone.max((1, 2, 3), keepdims=True) >= EXPECTS
@@ -149,7 +175,10 @@ class Cut:
 
     def due(self, told: list[tuple[Tensor, Tensor]], back: int = 0) -> tuple[Levels, Levels]:
         """Return which latents are refined in the turn that these tables are for, and their tables."""
-        tables = [latents.table(*(part.round().short().numpy() for part in both)) for both in told]
+        tables = [
+            latents.table(zero.round().short().numpy(), lean.round().short().numpy(), ORDER)
+            for zero, lean in told
+        ]
         due = [
             latents.due(known, grid, named, level, THRESHOLDS)
             for level, (known, grid, named) in enumerate(

@@ -1,10 +1,10 @@
 """Train the texture networks: one model for all rates.
 
-First the filter learns from what decoders make of streams that were cut anywhere.  Its loss is a hybrid
-metric (LFIC, arXiv 1812.10067): the error, and what the codec's own recogniser makes of the faces that were
-cut first.  Then the networks that tell the tables of trits learn from latents as decoders know them, and from
-where the filter expects them, in planes drawn at random: their loss is the size of what is still to come of a
-plane, at each of its turns, against that without them.
+First the filter learns from what decoders make of streams that were cut anywhere.  Its loss is the error, or
+a hybrid metric (LFIC, arXiv 1812.10067) where it is told to aim at likeness: the error, and what the codec's
+own recogniser makes of the faces.  Then the networks that tell the tables of trits learn from latents as
+decoders know them, and from where the filter expects them, in planes drawn at random: their loss is the size
+of what is still to come of a plane, at each of its turns, against that without them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from facecodec.networks.texture import (
     Texture,
     bits,
 )
+from facecodec.training import streams
 from facecodec.training.crops import BATCH, Draw
 from facecodec.training.likeness import Likeness
 from facecodec.training.run import Run
-from facecodec.training.streams import EXPECTS, MAGNITUDE, THRESHOLDS, Cut, finest, share_of
+from facecodec.training.streams import EXPECTS, ORDER, Cut, finest, share_of
 from facecodec.wavelet import BANDS
 
 RATE = 1e-3
@@ -40,14 +41,18 @@ MATRIX_RATE = 0.005
 FILTER_SHARE = 0.6
 ASKED = 6
 """The first turn before which the networks tell tables."""
-FILTERED_FROM = 10
+FILTERED_FROM = 9
 """The first turn that the filter learns from: before it pictures hardly differ from their predictions."""
 LATEST = 7
 """Blocks are put off by fewer turns."""
 REGIONAL = 1 / 4
 LEAST_BITS = 300.0
-LIKENESS_WEIGHT = 0.5
-LIKENESS_STEPS = 4
+AIMED = 1 / 3
+"""How many crops are filtered for likeness."""
+AIMED_UNTIL = 16
+"""The turn before which they are cut: later faces are alike in any case."""
+LIKENESS_WEIGHT = 6.0
+LIKENESS_STEPS = 2
 """Faces are looked at once in so many steps."""
 FIRST_BEFORE = 8.0
 """How many trits all offsets together count for in the table of each."""
@@ -142,9 +147,11 @@ def put_off(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return whole
 
 
-def turns(rng: np.random.Generator, shape: tuple[int, ...], earliest: int = ASKED) -> np.ndarray:
-    """Return turns gone int8 (N, 1, h, w); the blocks of every fourth crop are put off."""
-    turn = rng.integers(earliest, TURNS, (BATCH, 1, 1, 1))
+def turns(
+    rng: np.random.Generator, shape: tuple[int, ...], first: int = ASKED, end: int | np.ndarray = TURNS
+) -> np.ndarray:
+    """Return turns gone int8 (N, 1, h, w), before ``end`` (N,); blocks of every fourth crop are put off."""
+    turn = rng.integers(first, end, BATCH)[:, None, None, None]
     return latents.gone(turn, put_off(rng, shape) * (rng.random((BATCH, 1, 1, 1)) < REGIONAL))
 
 
@@ -157,17 +164,20 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
     for step in run.steps():
         pictures, predictions, frames = draw.batch()
         cells = finest(pictures, predictions)
-        cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM))
+        aims = rng.random(BATCH) < AIMED
+        cut = Cut.at_plane(
+            cells, turns(rng, cells[0].shape[2:], FILTERED_FROM, np.where(aims, AIMED_UNTIL, TURNS))
+        )
         before, after = cut.expect(model, predictions, counted["settle.rest"])
         expected, _ = lacking_share(before, after, pictures)
-        named, passed = drawn(cut, model, predictions, rng)
+        named, told = drawn(cut, model, predictions, aims, rng)
         rough = rough_picture(cut, named, predictions, counted)
         with torch.autocast("cpu", torch.bfloat16):
-            lacking, _ = model.filter(rough.round().clamp(0, 255), predictions, passed)
+            lacking, _ = model.filter(rough.round().clamp(0, 255), predictions, told)
         loss, gain = lacking_share(rough, rough + lacking, pictures)
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
-            unlike = likeness.lacking(rough + lacking, pictures, frames, -passed[:, 0].mean((1, 2)).numpy())
+            unlike = likeness.lacking(rough + lacking, pictures, frames, aims)
         run.descend(expected + loss + LIKENESS_WEIGHT * unlike, clip=1.0)
         run.note(loss=loss.item(), expected=expected.item(), gain=gain, unlike=LIKENESS_STEPS * unlike.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
@@ -183,19 +193,20 @@ def lacking_share(rough: Tensor, filtered: Tensor, pictures: Tensor) -> tuple[Te
 
 @torch.no_grad()
 def drawn(
-    cut: Cut, model: Texture, predictions: Tensor, rng: np.random.Generator
+    cut: Cut, model: Texture, predictions: Tensor, aims: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], Tensor]:
-    """Go on to where streams are cut, anywhere in these turns; return the tables told last, and the depth.
+    """Go on to where streams are cut in these turns; return the tables told last, and what filters are told.
 
+    Cuts are densest at the beginnings of turns: what is seen there was seen at the ends of those before, too.
     Turns of a plane before the last are taken as the first tables tell them, which is as good here.
     """
     with torch.autocast("cpu", torch.bfloat16):
         cut.lead(partial(cut.first_told, model))
         due, named = cut.due(cut.told(model, model.around(predictions)))
-    shares = rng.random(len(predictions))
+    shares = rng.random(len(predictions)) ** 2
     cut.refine(share_of(due, named, shares))
     parts = np.floor(2 * shares - 0.5).astype(np.int16)[:, None, None, None]
-    return named, torch.from_numpy(latents.depth(cut.gone, parts)).float()
+    return named, torch.from_numpy(latents.depth(cut.gone, parts, aims[:, None, None, None])).float()
 
 
 def rough_picture(
@@ -261,11 +272,8 @@ def first_tables(model: Texture, data: Path, cache: Path) -> None:
 def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
     """Return the tensors of the format that hold no layer, counted in crops that are always the same."""
     resting_before, draw, rng = resting(data, cache), Draw(data, cache, [11]), np.random.default_rng(12)
-    named = np.arange(TABLES)
-    zero = torch.from_numpy(named // LEANS).float()
-    lean = torch.from_numpy(named % LEANS - LEANS // 2).float()
-    expected = [torch.exp2(-bits(zero, lean, torch.full((TABLES,), trit))).numpy() for trit in (-1, 0, 1)]
-    trits = BEFORE * np.stack(expected, 1)
+    expected = streams.trit_chances().reshape(TABLES, 3)[ORDER.argsort(axis=None)]
+    trits = BEFORE * expected
     waiting, rest = np.zeros((2, 3, TABLES)), np.zeros((2, 4))
     for _ in range(TABLE_BATCHES):
         pictures, predictions, _ = draw.batch()
@@ -290,16 +298,17 @@ def tables(model: Texture, data: Path, cache: Path) -> dict[str, np.ndarray]:
             outward = (off * np.sign(cell))[~open_here]
             rest[0] += np.bincount(kind[~open_here], minlength=4)
             rest[1] += np.bincount(kind[~open_here], outward, 4)
-    middle = expected[2] - expected[0]
+    middle = expected[:, 2] - expected[:, 0]
     likely = (waiting[1] + BEFORE * middle) / (waiting[0] + BEFORE)
     outward = rest[1] / rest[0].clip(1)
     outward[0] = 0
     return {
         "trit.frequencies": np.array([integer_frequencies(row, PRECISION) for row in trits], np.uint16),
-        "thresholds": THRESHOLDS.astype(np.uint8),
+        "order": ORDER,
+        "thresholds": streams.THRESHOLDS,
         "first.zero": model.first_zero.byte().numpy(),
         "first.lean": model.first_lean.char().numpy(),
-        "magnitude": MAGNITUDE,
+        "magnitude": streams.MAGNITUDE,
         "settle.waiting": np.round(likely * latents.STEP_UNITS).clip(-96, 96).astype(np.int8),
         "settle.rest": np.round(outward * latents.STEP_UNITS).clip(-32, 32).astype(np.int8),
         "asked": np.array([ASKED], np.uint8),
