@@ -9,9 +9,9 @@ Frozen: bitstream_spec.md, "Enhancement layer".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from . import latents
 from .entropy import ordered
 from .exact import Conv2d, conv2d
 from .latents import Latents
-from .rans import WORD_BYTES, EmbeddedDecoder, Group, encode_embedded_reverse
+from .rans import WORD_BYTES, EmbeddedDecoder, encode_embedded_reverse
 from .synthesis import End, expect, synthesise
 from .texture import Expectation, TextureModel, surroundings, told
 
@@ -28,8 +28,12 @@ ID_BYTES = 3
 HEAD_BYTES = ID_BYTES + 1
 """The id of the model and the order, in front of the stream."""
 WORD_BITS = 8 * WORD_BYTES
+MARGIN = 0.5
+"""Bits by which sums of what trits take may be off."""
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
+Trits: TypeAlias = tuple[Integers, Integers]
+"""Trits 0..2 in coding order, and their tables."""
 
 
 class Order(IntEnum):
@@ -97,24 +101,47 @@ def encode(
 
     They are cut after so many ``turns``, the share of the last one included, or after ``max_words``.
     """
-    groups: list[Group] = []
+    coded: list[Trits] = []
     bits, before = 0.0, 0.0
 
     def trits(known: Latents, positions: Integers, named: Integers) -> Integers:
         nonlocal bits
         third = latents.above(cells[positions], known.known[positions] + 1)
         given: Integers = (third - 3 * known.cell[positions] + 1).astype(np.uint8)
-        groups.append((given, model.coders.pick(named)))
+        coded.append((given, named))
         bits += float(model.bits[named, given].sum())
         return given
 
     for turn, _ in enumerate(walk(trits, prediction, delay, model, convolve)):
-        if turn + 1 >= turns or (max_words is not None and bits > WORD_BITS * (max_words + 1)):
+        enough = max_words is not None and bits > WORD_BITS * (max_words + 2)
+        if turn + 1 >= turns or enough:
             break
         before = bits
-    words = encode_embedded_reverse(reversed(groups))
-    share = before + (bits - before) * (turns - turn)
-    return words[: WORD_BYTES * math.ceil(share / WORD_BITS + 1)] if turns < turn + 1 else words
+    if turns < turn + 1:
+        share = before + (bits - before) * (turns - turn)
+        return _filled(coded, model)[: WORD_BYTES * math.ceil(share / WORD_BITS + 1)]
+    return _filled(coded, model) if enough else _words(coded, model)
+
+
+def _words(coded: Sequence[Trits], model: TextureModel) -> bytes:
+    return encode_embedded_reverse((given, model.coders.pick(named)) for given, named in reversed(coded))
+
+
+def _filled(coded: Sequence[Trits], model: TextureModel) -> bytes:
+    """Return the words of all trits but some of the last ones, so that the first word is nearly full.
+
+    It holds what is over when all others are full, half a word in the mean.  A stream that is cut anyway has
+    no use for its last trits.
+    """
+    *before, (given, named) = coded
+    words = _words(coded, model)
+    over = math.log2(int.from_bytes(words[:WORD_BYTES], "little"))
+    sizes = np.cumsum(model.bits[named, given][::-1], dtype=np.float64)
+    kept = named.size - 1 - int(np.searchsorted(sizes, over + MARGIN))
+    if kept < 0:
+        return words
+    fuller = _words([*before, (given[:kept], named[:kept])], model)
+    return max(words, fuller, key=lambda stream: int.from_bytes(stream[:WORD_BYTES], "little"))
 
 
 def decode(

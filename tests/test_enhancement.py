@@ -228,6 +228,19 @@ def test_a_stream_for_few_words_holds_them_and_not_much_more(model):
     assert len(encode(cells, delay, prediction, model, max_words=10)) < whole / 3
 
 
+@pytest.mark.parametrize("limits", [{"max_words": 7}, {"max_words": 90}, {"turns": 9.3}, {"turns": 12.7}])
+def test_the_first_word_of_a_stream_that_is_cut_is_nearly_full(model, limits):
+    prediction = waves(60, 80)
+    cells, delay = finest(prediction), at_once(prediction)
+    words = encode(cells, delay, prediction, model, **limits)
+    whole = encode(cells, delay, prediction, model)
+    assert int.from_bytes(words[:4], "little") >= 1 << 29
+    trits, _ = read(words, model)
+    known = after(trits, prediction, delay, model).known
+    assert np.array_equal(known.cell, latents.above(cells, known.known))
+    assert len(words) < len(whole)
+
+
 def test_trits_that_no_table_expects_are_coded_all_the_same(small):
     assert np.isfinite(small.bits).all()
     never = np.argwhere(small.bits == small.bits.max())
