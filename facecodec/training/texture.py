@@ -49,8 +49,10 @@ REGIONAL = 1 / 4
 LEAST_BITS = 300.0
 AIMED = 1 / 3
 """How many crops are filtered for likeness."""
-AIMED_UNTIL = 16
+AIMED_UNTIL = 13
 """The turn before which they are cut: later faces are alike in any case."""
+AIMED_ERROR = 1 / 4
+"""What their error counts for."""
 LIKENESS_WEIGHT = 6.0
 LIKENESS_STEPS = 2
 """Faces are looked at once in so many steps."""
@@ -170,11 +172,13 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
         )
         before, after = cut.expect(model, predictions, counted["settle.rest"])
         expected, _ = lacking_share(before, after, pictures)
+        expected = expected.mean()
         named, told = drawn(cut, model, predictions, aims, rng)
         rough = rough_picture(cut, named, predictions, counted)
         with torch.autocast("cpu", torch.bfloat16):
             lacking, _ = model.filter(rough.round().clamp(0, 255), predictions, told)
-        loss, gain = lacking_share(rough, rough + lacking, pictures)
+        shares, gain = lacking_share(rough, rough + lacking, pictures)
+        loss = (shares * torch.from_numpy(np.where(aims, AIMED_ERROR, 1)).float()).mean()
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
             unlike = likeness.lacking(rough + lacking, pictures, frames, aims)
@@ -185,10 +189,10 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
 
 
 def lacking_share(rough: Tensor, filtered: Tensor, pictures: Tensor) -> tuple[Tensor, float]:
-    """Return the share of the error that the filter leaves, the mean over pictures, and its gain in dB."""
+    """Return the share of the error that the filter leaves of each picture (N,), and its mean gain in dB."""
     error, left = ((seen - pictures).square().mean((1, 2, 3)) for seen in (rough, filtered))
     gain = 10 * torch.log10((error + 0.1) / (left.detach() + 0.1)).mean()
-    return (left / (error + 1)).mean(), gain.item()
+    return left / (error + 1), gain.item()
 
 
 @torch.no_grad()
