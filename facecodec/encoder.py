@@ -89,9 +89,9 @@ def encode(
     ``lossless`` replaces ``quality`` (0..100).  ``layers`` "base" leaves the enhancement out.  ``no_face``
     says whether a picture without a face is an "error" or to "encode" all the same.  ``aligned`` takes the
     picture for the 112x112 recognition frame of one face.  ``tune`` "recognition" sends first what tells
-    people apart, and no refinement at all of ``max_bytes`` so few that the preview alone does it better;
-    "fidelity" refines all of the picture alike.  Raises ImageError, NoFaceError, FscError for a
-    goal that cannot be met, WeightsError, and ValueError for wrong arguments.
+    people apart, has decoders aim at likeness, and leaves it at the preview where ``max_bytes`` are so few
+    that this alone does it better; "fidelity" refines all of the picture alike.  Raises ImageError,
+    NoFaceError, FscError for a goal that cannot be met, WeightsError, and ValueError for wrong arguments.
     """
     goals = [max_bytes is not None, min_psnr is not None, min_similarity is not None, lossless]
     if sum(goals) > 1:
