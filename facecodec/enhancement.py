@@ -28,6 +28,8 @@ ID_BYTES = 3
 HEAD_BYTES = ID_BYTES + 1
 """The id of the model and the order, in front of the stream."""
 WORD_BITS = 8 * WORD_BYTES
+BEGUN = 8
+"""A turn has begun when one in so many of its trits has come; its tables tell less until then."""
 MARGIN = 0.5
 """Bits by which sums of what trits take may be off."""
 Pixels = npt.NDArray[np.uint8]
@@ -55,6 +57,8 @@ def walk(
 ) -> Iterator[End]:
     """Refine the latents of a picture, and yield the end of every turn; the next one changes its arrays.
 
+    A turn that has not begun ends as the one before, with some more trits.
+
     ``trits(known, positions, tables)`` gives the trits 0..2 of the next latents, in coding order; fewer than
     asked for end the walk.  ``delay`` (h, w) is how many turns each block is put off.
     """
@@ -81,7 +85,8 @@ def walk(
             known.known[reached] += np.uint8(1)
             if given.size < named.size:
                 break
-        end = End(known, tables, gone, (4 * came - asked) // (2 * asked) if asked else 1)
+        if BEGUN * came >= asked:
+            end = End(known, tables, gone, (4 * came - asked) // (2 * asked) if asked else 1)
         yield end
         if came < asked:
             return

@@ -433,6 +433,7 @@ def refine(stream, padded, tensors, delay):
             samples, _, lacks, features = left(tensors, padded, cells, known, tables, gone, 1, 0)
             expected = [a + b for a, b in zip(samples, wavelet(4 * lacks), strict=True)]
             hints = [layer(tensors, f"hint.{16 >> level}", x) for level, x in enumerate(features)]
+        last = tables, gone
         gone = np.clip(turn - delay, -1, 24)
         offsets = [offset(*level) for level in zip(cells, known, expected, strict=True)]
         tables = [
@@ -459,6 +460,8 @@ def refine(stream, padded, tensors, delay):
                 coders[table] = cumulative(tensors["trit.frequencies"][table])
             cells[level][at] = 3 * cells[level][at] + stream.symbol(coders[table]) - 1
             known[level][at] += 1
+            if stream.at_end and 8 * count < len(due):
+                return cells, known, *last, 1
             if stream.at_end:
                 return cells, known, tables, gone, (4 * count - len(due)) // (2 * len(due))
     raise Refused("CorruptError")

@@ -179,7 +179,7 @@ def test_a_stream_of_whole_turns_ends_with_them(small, latest):
     assert len({*sizes}) > 4
 
 
-def test_a_turn_knows_which_part_of_its_trits_has_come(small):
+def test_a_turn_knows_which_part_of_its_trits_has_come_once_it_has_begun(small):
     prediction = waves(32, 32)
     cells, delay = finest(prediction), at_once(prediction)
     source, left = truth(cells), 0
@@ -190,21 +190,22 @@ def test_a_turn_knows_which_part_of_its_trits_has_come(small):
         left -= given.size
         return given
 
+    nothing = Latents.unknown(*shape(prediction)).known
     planes = [after(source, prediction, delay, small, turns=turns).known.known for turns in (8, 9)]
-    before, size = (
-        int(np.subtract(*pair, dtype=int).sum())
-        for pair in ((planes[0], Latents.unknown(*shape(prediction)).known), planes[::-1])
-    )
+    before, size = (int(np.subtract(*pair, dtype=int).sum()) for pair in ((planes[0], nothing), planes[::-1]))
     assert size > 100
     for came in range(0, size, 7):
         left = before + came
         end = after(trits, prediction, delay, small)
-        assert (end.gone == 8).all()
-        quarters = 4 * came / size
-        assert end.part == (-1 if quarters < 1 else 0 if quarters < 3 else 1)
-    left = before + size
-    end = after(trits, prediction, delay, small)
-    assert ((end.gone == 9).all(), end.part) == (True, -1)
+        begun, quarters = 8 * came >= size, 4 * came / size
+        assert (end.gone == (8 if begun else 7)).all()
+        assert end.part == (1 if not begun or quarters >= 3 else 0 if quarters >= 1 else -1)
+        assert np.subtract(end.known.known, nothing, dtype=int).sum() == before + came
+    end = after(source, prediction, delay, small, turns=8)
+    left = before
+    same = after(trits, prediction, delay, small)
+    assert np.array_equal(same.tables, end.tables)
+    assert ((same.gone == 7).all(), same.part) == (True, 1)
 
 
 def test_a_share_of_a_turn_is_that_share_of_its_bytes(small):

@@ -18,17 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from facecodec import latents, wavelet, weights
+from facecodec.enhancement import BEGUN
 from facecodec.errors import WeightsError
 from facecodec.latents import LEANS, OFFSETS, PARTS, PLANES, TABLES, TURNS, ZEROS
 from facecodec.networks.quantised import set_rounding, thaw
-from facecodec.networks.texture import (
-    LEAN_STEP,
-    UNITS,
-    ZERO_LOW,
-    ZERO_STEP,
-    Texture,
-    bits,
-)
+from facecodec.networks.texture import LEAN_STEP, UNITS, ZERO_LOW, ZERO_STEP, Texture, bits
 from facecodec.training import streams
 from facecodec.training.crops import BATCH, Draw
 from facecodec.training.likeness import Likeness
@@ -201,13 +195,13 @@ def drawn(
 ) -> tuple[list[np.ndarray], Tensor]:
     """Go on to where streams are cut in these turns; return the tables told last, and what filters are told.
 
-    Cuts are densest at the beginnings of turns: what is seen there was seen at the ends of those before, too.
+    Cuts are densest where a turn has just begun: what is seen there was seen at the end of that before, too.
     Turns of a plane before the last are taken as the first tables tell them, which is as good here.
     """
     with torch.autocast("cpu", torch.bfloat16):
         cut.lead(partial(cut.first_told, model))
         due, named = cut.due(cut.told(model, model.around(predictions)))
-    shares = rng.random(len(predictions)) ** 2
+    shares = (1 + (BEGUN - 1) * rng.random(len(predictions)) ** 2) / BEGUN
     cut.refine(share_of(due, named, shares))
     parts = np.floor(2 * shares - 0.5).astype(np.int16)[:, None, None, None]
     return named, torch.from_numpy(latents.depth(cut.gone, parts, aims[:, None, None, None])).float()
