@@ -138,8 +138,10 @@ def _filled(coded: Sequence[Trits], model: TextureModel) -> bytes:
     It holds what is over when all others are full, half a word in the mean.  A stream that is cut anyway has
     no use for its last trits.
     """
-    *before, (given, named) = coded
     words = _words(coded, model)
+    if not coded:
+        return words
+    *before, (given, named) = coded
     over = math.log2(int.from_bytes(words[:WORD_BYTES], "little"))
     sizes = np.cumsum(model.bits[named, given][::-1], dtype=np.float64)
     kept = named.size - 1 - int(np.searchsorted(sizes, over + MARGIN))

@@ -242,6 +242,14 @@ def test_the_first_word_of_a_stream_that_is_cut_is_nearly_full(model, limits):
     assert len(words) < len(whole)
 
 
+@pytest.mark.parametrize("limits", [{"turns": 6.5}, {"turns": 6}, {"turns": 6.5, "max_words": 3}])
+def test_a_stream_that_ends_before_any_block_has_its_turn_leaves_the_prediction(small, limits):
+    prediction = waves(30, 40)
+    delay = at_once(prediction) + np.uint8(9)
+    words = encode(finest(prediction), delay, prediction, small, **limits)
+    assert np.array_equal(decode(words, prediction, delay, small), prediction)
+
+
 def test_trits_that_no_table_expects_are_coded_all_the_same(small):
     assert np.isfinite(small.bits).all()
     never = np.argwhere(small.bits == small.bits.max())
