@@ -64,7 +64,7 @@ def _face_head(payload: bytes) -> tuple[int, int]:
 
 def _layout(section_type: int, flags: int, count: int, length: int) -> list[tuple[str, int]]:
     """Return the name and the size of each part of a section body, in order."""
-    check = container.CHECK_BYTES
+    check = container.check_bytes(section_type, length)
     if section_type == SectionType.FACES:
         places = 0 if flags & base_layer.ALIGNED else base_layer.GEOMETRY_BYTES * count
         return [
@@ -79,7 +79,7 @@ def _layout(section_type: int, flags: int, count: int, length: int) -> list[tupl
         return [
             ("enhancement check", check),
             ("enhancement model", enhancement.ID_BYTES),
-            ("enhancement order", min(1, length - check - enhancement.ID_BYTES)),
+            ("enhancement flags", enhancement.HEAD_BYTES - enhancement.ID_BYTES),
             ("enhancement", length - check - enhancement.HEAD_BYTES),
         ]
     if section_type == SectionType.RESIDUAL:

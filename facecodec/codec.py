@@ -19,8 +19,6 @@ from .exact import Conv2d, conv2d
 
 Pixels = npt.NDArray[np.uint8]
 
-WORD = 4
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -53,7 +51,7 @@ def decode(data: bytes, *, layers: str = "full", convolve: Conv2d | None = None)
             appearance = base_layer.decode_appearance(coded.payload, len(appearance), model)
         pixels = predict(faces, appearance, model, file.width, file.height, convolve)
     if enhanced:
-        pixels = _enhanced(pixels, faces, enhanced.payload, convolve)
+        pixels = _enhanced(pixels, faces, enhanced, convolve)
     if layers == "full" and (exact := sections.get(SectionType.RESIDUAL)):
         pixels = residual.decode(exact.payload, pixels)
     return Picture(pixels, identity.features_of(file, faces, model), container.findings(file))
@@ -83,7 +81,7 @@ def truncate(data: bytes, max_bytes: int) -> bytes:
     if len(data) <= max_bytes and not container.findings(container.parse(data)):
         return data
     file = identity.parsed(data)
-    payloads = {section_type: section.payload for section_type, section in _usable(file).items()}
+    payloads = _payloads(file)
     for dropped in (None, SectionType.RESIDUAL, SectionType.ENHANCEMENT, SectionType.APPEARANCE):
         if dropped == SectionType.ENHANCEMENT and dropped in payloads:
             short = fitted(file, payloads, max_bytes)
@@ -121,23 +119,21 @@ def strip(data: bytes, keep: str) -> bytes:
     if keep not in kept:
         raise ValueError(f"keep features or base, not {keep!r}")
     file = identity.parsed(data)
-    return written(file, {t: section.payload for t, section in _usable(file).items() if t in kept[keep]})
+    return written(file, {t: payload for t, payload in _payloads(file).items() if t in kept[keep]})
 
 
 def fitted(file: Container, payloads: dict[int, bytes], max_bytes: int) -> bytes | None:
     """Return the file with as many words of its enhancement as fit, None if not even its model id does."""
     enhanced = payloads[SectionType.ENHANCEMENT]
-
-    def cut(size: int) -> bytes:
-        return written(file, {**payloads, SectionType.ENHANCEMENT: enhanced[:size]})
-
-    head = enhancement.HEAD_BYTES
-    words = min(len(enhanced) - head, max_bytes - len(cut(head))) // WORD * WORD
-    for size in (*range(head + words, head - 1, -WORD), enhancement.ID_BYTES):
-        short = cut(size)
-        if len(short) <= max_bytes:
-            return short
-    return None
+    short = written(file, payloads)
+    kept = len(enhanced)
+    while len(short) > max_bytes:
+        kept -= len(short) - max_bytes
+        if kept < enhancement.HEAD_BYTES:
+            return None
+        cut = enhancement.cut(enhanced[:kept], len(enhanced) - kept)
+        short = written(file, {**payloads, SectionType.ENHANCEMENT: cut})
+    return short
 
 
 def written(file: Container, payloads: dict[int, bytes]) -> bytes:
@@ -158,6 +154,16 @@ def predict(
     return geometry.place(previews, faces.geometries, width, height)
 
 
+def _payloads(file: Container) -> dict[int, bytes]:
+    """Return the payloads of the sections that count, so that they make a file."""
+    sections = _usable(file)
+    payloads = {section_type: section.payload for section_type, section in sections.items()}
+    enhanced = sections.get(SectionType.ENHANCEMENT)
+    if enhanced and enhanced.missing:
+        payloads[SectionType.ENHANCEMENT] = enhancement.cut(enhanced.payload, enhanced.missing)
+    return payloads
+
+
 def _usable(file: Container) -> dict[int, Section]:
     """Return the sections that count: those before the first cut or damaged one, and a cut enhancement."""
     usable: dict[int, Section] = {}
@@ -170,7 +176,7 @@ def _usable(file: Container) -> dict[int, Section]:
 
 def _begun(section: Section) -> bool:
     """Tell whether a cut section is of use: the model of an enhancement is known."""
-    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= enhancement.ID_BYTES
+    return section.type == SectionType.ENHANCEMENT and len(section.payload) >= enhancement.HEAD_BYTES
 
 
 @contextmanager
@@ -193,25 +199,25 @@ def _loading(enhanced: Section | None) -> Iterator[None]:
 
 
 def _texture_model(payload: bytes) -> texture.TextureModel:
-    if len(payload) < enhancement.ID_BYTES:
+    if len(payload) < enhancement.HEAD_BYTES:
         raise CorruptError("the enhancement section has no model id")
     return texture.load(weights.named("texture", payload[: enhancement.ID_BYTES]))
 
 
-def _enhanced(prediction: Pixels, faces: base_layer.Faces, payload: bytes, convolve: Conv2d) -> Pixels:
-    model, words = _texture_model(payload), payload[enhancement.HEAD_BYTES :]
-    order = payload[enhancement.ID_BYTES] if len(payload) > enhancement.ID_BYTES else enhancement.Order.ALIKE
-    if order not in {*enhancement.Order}:
-        raise UnsupportedError(f"an enhancement of order {order} is not known")
-    order = enhancement.Order(order)
-    delay = delays(order, faces, model, prediction)
-    return enhancement.decode(words, prediction, delay, model, convolve, order=order)
+def _enhanced(prediction: Pixels, faces: base_layer.Faces, section: Section, convolve: Conv2d) -> Pixels:
+    model, flags = _texture_model(section.payload), section.payload[enhancement.ID_BYTES]
+    if flags > sum(enhancement.Flags):
+        raise UnsupportedError(f"an enhancement of flags {flags} is not known")
+    delay = delays(enhancement.Flags(flags), faces, model, prediction)
+    missing = section.missing + (enhancement.OPEN_BYTES if flags & enhancement.Flags.OPEN else 0)
+    stream = section.payload[enhancement.HEAD_BYTES :]
+    return enhancement.decode(stream, prediction, delay, model, convolve, missing=missing)
 
 
 def delays(
-    order: enhancement.Order, faces: base_layer.Faces, model: texture.TextureModel, prediction: Pixels
+    flags: enhancement.Flags, faces: base_layer.Faces, model: texture.TextureModel, prediction: Pixels
 ) -> npt.NDArray[np.uint8]:
     """Return how many turns each block of 16 x 16 pixels is put off, uint8 (rows, columns)."""
     height, width = prediction.shape[:2]
-    regions = model.regions if order == enhancement.Order.REGIONS else np.zeros_like(model.regions)
+    regions = model.regions if flags & enhancement.Flags.REGIONS else np.zeros_like(model.regions)
     return geometry.delays(regions, faces.geometries, width, height)

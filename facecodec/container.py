@@ -15,10 +15,12 @@ from zlib import crc32
 from .errors import CorruptError, TruncatedError, UnsupportedError
 
 MAGIC = b"\xf5SC"
-VERSION = 1
+VERSION = 2
 MAX_SIDE = 65_535
 MAX_SECTIONS = 16
-CHECK_BYTES = 4
+CHECK_BYTES, SHORT_CHECK_BYTES = 4, 2
+LONG = 1 << 14
+"""A body of so many bytes, whose Length takes three or more, has the longer Check; Faces always has it."""
 
 ID_BYTES = 4
 
@@ -57,6 +59,11 @@ class Section:
     length: int
     payload: bytes
     state: State
+
+    @property
+    def missing(self) -> int:
+        """The bytes of the payload that are not there."""
+        return self.length - check_bytes(self.type, self.length) - len(self.payload)
 
 
 @dataclass(frozen=True)
@@ -110,12 +117,13 @@ def write(width: int, height: int, weights_id: bytes, payloads: Mapping[int, byt
     file = bytearray(_HEADER.pack(MAGIC, VERSION, width, height, weights_id))
     for section_type in types:
         file.append(section_type | (_LAST_ENTRY if section_type == types[-1] else 0))
-        file += number_bytes(len(payloads[section_type]) + CHECK_BYTES)
+        file += number_bytes(body_bytes(section_type, len(payloads[section_type])))
     file += payloads[SectionType.FACES]
-    file += _check(file)
+    file += _check(file, CHECK_BYTES)
     for section_type in types[1:]:
         payload = payloads[section_type]
-        parts = [_check(payload), payload]
+        size = body_bytes(section_type, len(payload)) - len(payload)
+        parts = [_check(payload, size), payload]
         for part in reversed(parts) if section_type == SectionType.APPEARANCE else parts:
             file += part
     return bytes(file)
@@ -149,19 +157,19 @@ def _parse_table(data: bytes) -> tuple[list[tuple[int, int]], int]:
             raise CorruptError("the file does not start with its faces section")
         if entries and section_type <= entries[-1][0]:
             raise CorruptError("the sections of the file are not in increasing order")
-        length, position = _parse_length(data, position + 1)
+        length, position = _parse_length(data, section_type, position + 1)
         entries.append((section_type, length))
     return entries, position
 
 
-def _parse_length(data: bytes, position: int) -> tuple[int, int]:
+def _parse_length(data: bytes, section_type: int, position: int) -> tuple[int, int]:
     """Return the Length at `position`, and where it ends."""
     try:
         length, end = parse_number(data, position)
     except TruncatedError:
         raise TruncatedError("the file ends inside its section table") from None
-    if not CHECK_BYTES <= length < 1 << 32:
-        raise CorruptError(f"a section cannot have {length} bytes")
+    if not check_bytes(section_type, length) <= length < 1 << 32:
+        raise CorruptError(f"a section of type {section_type} cannot have {length} bytes")
     return length, end
 
 
@@ -187,14 +195,14 @@ def number_bytes(number: int) -> bytes:
 
 
 def _parse_section(data: bytes, section_type: int, offset: int, length: int) -> Section:
-    body = data[offset : offset + length]
+    body, size = data[offset : offset + length], check_bytes(section_type, length)
     if section_type in (SectionType.FACES, SectionType.APPEARANCE):
-        payload, check = body[: length - CHECK_BYTES], body[length - CHECK_BYTES :]
+        payload, check = body[: length - size], body[length - size :]
     else:
-        check, payload = body[:CHECK_BYTES], body[CHECK_BYTES:]
+        check, payload = body[:size], body[size:]
     covered = data[:offset] + payload if section_type == SectionType.FACES else payload
-    state: State = "cut" if len(body) < length else "verified" if check == _check(covered) else "damaged"
-    return Section(section_type, offset, length, payload, state)
+    state: State = "verified" if check == _check(covered, size) else "damaged"
+    return Section(section_type, offset, length, payload, state if len(body) == length else "cut")
 
 
 def _byte(data: bytes, position: int) -> int:
@@ -203,8 +211,18 @@ def _byte(data: bytes, position: int) -> int:
     return data[position]
 
 
-def _check(covered: bytes | bytearray) -> bytes:
-    return crc32(covered).to_bytes(CHECK_BYTES, "little")
+def check_bytes(section_type: int, length: int) -> int:
+    """Return the size of the Check of a body of this length."""
+    return CHECK_BYTES if section_type == SectionType.FACES or length >= LONG else SHORT_CHECK_BYTES
+
+
+def body_bytes(section_type: int, size: int) -> int:
+    """Return the length of the body of a payload of this size."""
+    return size + check_bytes(section_type, size + SHORT_CHECK_BYTES)
+
+
+def _check(covered: bytes | bytearray, size: int) -> bytes:
+    return crc32(covered).to_bytes(CHECK_BYTES, "little")[:size]
 
 
 def findings(file: Container) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ Frozen: bitstream_spec.md, "Enhancement layer".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntFlag
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,32 +21,31 @@ from . import latents
 from .entropy import ordered
 from .exact import Conv2d, conv2d
 from .latents import Latents
-from .rans import WORD_BYTES, EmbeddedDecoder, encode_embedded_reverse
+from .rans import WORD_BYTES, EmbeddedDecoder, encode_reverse
 from .synthesis import End, expect, synthesise
 from .texture import Expectation, TextureModel, surroundings, told
 
-ID_BYTES = 3
+ID_BYTES = 2
 HEAD_BYTES = ID_BYTES + 1
-"""The id of the model and the order, in front of the stream."""
-WORD_BITS = 8 * WORD_BYTES
+"""The id of the model and flags, in front of the stream."""
+OPEN_BYTES = 2
+"""An open stream lacks so many bytes, and perhaps whole words."""
 BEGUN = 8
 """A turn has begun when one in so many of its trits has come; its tables tell less until then."""
-MARGIN = 0.5
-"""Bits by which sums of what trits take may be off."""
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]
 Trits: TypeAlias = tuple[Integers, Integers]
 """Trits 0..2 in coding order, and their tables."""
 
 
-class Order(IntEnum):
-    """In which order an enhancement refines the blocks of a picture, and what its filter aims at.
+class Flags(IntFlag):
+    """How an enhancement is to be read.
 
-    All blocks alike, for what is nearest to the original, or by regions, for what is most like its faces.
+    ``REGIONS``: its blocks are refined by regions, not all alike.  ``OPEN``: its stream was longer once.
     """
 
-    ALIKE = 0
     REGIONS = 1
+    OPEN = 2
 
 
 def walk(
@@ -92,7 +92,51 @@ def walk(
             return
 
 
-def encode(
+@dataclass(frozen=True, eq=False)
+class Refinements:
+    """The trits of latents in coding order, and what they take.
+
+    ``turns``: how many there are by the end of each turn.
+    """
+
+    coded: list[Trits]
+    turns: list[int]
+    model: TextureModel
+
+    def first(self, count: int) -> bytes:
+        """Return the stream of so many trits."""
+        groups, left = [], count
+        for given, named in self.coded:
+            groups.append((given[:left], self.model.coders.pick(named[:left])))
+            left -= min(left, given.size)
+        return encode_reverse(reversed(groups))
+
+    def after(self, turns: float) -> bytes:
+        """Return the stream of so many turns, the share of the last one included."""
+        ends = [0, *self.turns]
+        return self.first(round(np.interp(turns, range(len(ends)), ends)))
+
+    def within(self, max_bytes: int) -> bytes:
+        """Return the longest stream of at most so many bytes."""
+        bits = 8.0 * max_bytes
+        while len(stream := self.first(self._count(bits))) > max_bytes:
+            bits -= 1
+        return stream
+
+    def _count(self, bits: float) -> int:
+        """Return how many trits these bits are enough for."""
+        count = 0
+        for given, named in self.coded:
+            sizes = np.cumsum(self.model.bits[named, given], dtype=np.float64)
+            now = int(np.searchsorted(sizes, bits, "right"))
+            count += now
+            if now < given.size:
+                break
+            bits -= sizes[-1] if now else 0
+        return count
+
+
+def refine(
     cells: npt.NDArray[np.int16],
     delay: npt.NDArray[np.uint8],
     prediction: Pixels,
@@ -100,73 +144,53 @@ def encode(
     convolve: Conv2d = conv2d,
     *,
     turns: float = math.inf,
-    max_words: int | None = None,
-) -> bytes:
-    """Return the words of the refinements of latents in these finest cells (n,).
+    max_bytes: float = math.inf,
+) -> Refinements:
+    """Return the refinements of latents in these finest cells (n,), all of them, or those of so many turns.
 
-    They are cut after so many ``turns``, the share of the last one included, or after ``max_words``.
+    Once they take more than ``max_bytes``, none follow those of that turn.
     """
-    coded: list[Trits] = []
-    bits, before = 0.0, 0.0
+    refinements = Refinements([], [], model)
+    bits = 0.0
 
     def trits(known: Latents, positions: Integers, named: Integers) -> Integers:
         nonlocal bits
         third = latents.above(cells[positions], known.known[positions] + 1)
         given: Integers = (third - 3 * known.cell[positions] + 1).astype(np.uint8)
-        coded.append((given, named))
+        refinements.coded.append((given, named))
         bits += float(model.bits[named, given].sum())
         return given
 
     for turn, _ in enumerate(walk(trits, prediction, delay, model, convolve)):
-        enough = max_words is not None and bits > WORD_BITS * (max_words + 2)
-        if turn + 1 >= turns or enough:
+        refinements.turns.append(sum(given.size for given, _ in refinements.coded))
+        if turn + 1 >= turns or bits > 8 * (max_bytes + WORD_BYTES):
             break
-        before = bits
-    if turns < turn + 1:
-        share = before + (bits - before) * (turns - turn)
-        return _filled(coded, model)[: WORD_BYTES * math.ceil(share / WORD_BITS + 1)]
-    return _filled(coded, model) if enough else _words(coded, model)
+    return refinements
 
 
-def _words(coded: Sequence[Trits], model: TextureModel) -> bytes:
-    return encode_embedded_reverse((given, model.coders.pick(named)) for given, named in reversed(coded))
-
-
-def _filled(coded: Sequence[Trits], model: TextureModel) -> bytes:
-    """Return the words of all trits but some of the last ones, so that the first word is nearly full.
-
-    It holds what is over when all others are full, half a word in the mean.  A stream that is cut anyway has
-    no use for its last trits.
-    """
-    words = _words(coded, model)
-    if not coded:
-        return words
-    *before, (given, named) = coded
-    over = math.log2(int.from_bytes(words[:WORD_BYTES], "little"))
-    sizes = np.cumsum(model.bits[named, given][::-1], dtype=np.float64)
-    kept = named.size - 1 - int(np.searchsorted(sizes, over + MARGIN))
-    if kept < 0:
-        return words
-    fuller = _words([*before, (given[:kept], named[:kept])], model)
-    return max(words, fuller, key=lambda stream: int.from_bytes(stream[:WORD_BYTES], "little"))
+def cut(payload: bytes, missing: int) -> bytes:
+    """Return an enhancement's payload, of which so many bytes at its end are not there, as one in itself."""
+    flags = Flags(payload[ID_BYTES])
+    superfluous = (OPEN_BYTES * (Flags.OPEN not in flags) - missing) % WORD_BYTES
+    kept = payload[HEAD_BYTES : max(HEAD_BYTES, len(payload) - superfluous)]
+    return payload[:ID_BYTES] + bytes([flags | Flags.OPEN]) + kept
 
 
 def decode(
-    words: bytes,
+    stream: bytes,
     prediction: Pixels,
     delay: npt.NDArray[np.uint8],
     model: TextureModel,
     convolve: Conv2d = conv2d,
     *,
-    order: Order = Order.ALIKE,
+    missing: int = 0,
 ) -> Pixels:
-    """Return the picture (H, W, 3) that the words of a stream, or the first of them, make of its prediction.
+    """Return the picture (H, W, 3) that a stream, or the first bytes of one, makes of its prediction.
 
-    ``delay`` is as for ``encode``; by ``order``, the filter aims at the original or at its faces.  A stream
-    without a certain symbol leaves the prediction as it is.  Raises CorruptError if there are words after its
-    last symbol.
+    ``delay`` is as for ``refine``; ``missing`` bytes of the stream are not there.  A stream without a certain
+    symbol leaves the prediction as it is.  Raises CorruptError if it goes on after its last symbol.
     """
-    decoder = EmbeddedDecoder(words)
+    decoder = EmbeddedDecoder(stream, missing)
     if decoder.exhausted:
         return prediction
 
@@ -179,5 +203,5 @@ def decode(
             break
     decoder.finish()
     picture: Pixels = prediction.copy()
-    synthesise(last, picture, int(order), model, convolve)
+    synthesise(last, picture, model, convolve)
     return picture

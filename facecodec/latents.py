@@ -38,7 +38,6 @@ SIGNED_TOP, SIGNED_UNITS = 9, 8
 MAGNITUDES = 64
 GONE_UNITS = 2
 PART_UNITS = 32
-AIM_UNITS = 64
 OFFSET_MIDDLE = 128
 OFFSETS = 25
 """Tables that planes and bands tell differ in where in its cell a latent is expected."""
@@ -91,18 +90,17 @@ def gone(turn: int | Integers, delay: Integers) -> Integers:
     return turns
 
 
-def depth(gone: Integers, part: int | Integers, aim: int | Integers) -> npt.NDArray[np.uint8]:
-    """Return what the filter is told of blocks, (..., 3, h, w): how far they have come, twice, and its aim.
+def depth(gone: Integers, part: int | Integers) -> npt.NDArray[np.uint8]:
+    """Return what the filter is told of blocks, (..., 2, h, w): how far they have come, twice.
 
     ``gone`` (..., 1, h, w) are the turns that they had seen before the last one, ``part`` (-1, 0 or 1) is how
     much of this one has come.  The first map counts halves of a turn, 0..48: to it the end of a turn is the
     beginning of the next.  To the second it is not: what the tables of the next turn say of latents is known
-    then, too.  ``aim`` is 0 for what is nearest to the picture, 1 for what is most like its faces.
+    then, too.
     """
     here = np.where(gone < 0, -1, np.where(gone < TURNS, part, 1)).astype(np.int16)
     halves = np.clip(GONE_UNITS * gone.astype(np.int16) + here, 0, GONE_UNITS * TURNS)
-    aims = np.broadcast_to(AIM_UNITS * np.asarray(aim), halves.shape)
-    return np.concatenate([halves, PART_UNITS * (here + 1), aims], -3).astype(np.uint8)
+    return np.concatenate([halves, PART_UNITS * (here + 1)], -3).astype(np.uint8)
 
 
 def magnified(blocks: npt.NDArray[Any], level: int) -> npt.NDArray[Any]:

@@ -3,10 +3,9 @@
 A group is a run of symbols that share one table, and the unit of every call: that is what makes this fast.
 Both directions list groups in decode order.
 
-A plain stream is as short as can be: whoever reads it must know the number of its symbols, and have it whole.
-An embedded stream costs about two bytes more, may hold fewer symbols than asked for, and may be cut anywhere:
-its decoder knows which symbols are certain, and hands out those and no other. Damage can look like a cut, so
-a checksum has to tell them apart.
+A plain stream has all symbols that its decoder asks for. An embedded one, which may hold fewer and may be cut
+anywhere, is made alike: its decoder knows which symbols are certain, and hands out those and no other. Damage
+can look like an end, so a checksum has to tell them apart.
 """
 
 from __future__ import annotations
@@ -25,8 +24,11 @@ MAX_PRECISION = 16
 MAX_ALPHABET = 4096
 WORD_BYTES = 4
 
-_FULL = 1 << 32  # the state an embedded stream starts from; one below wants another word
-_EMBEDDED_START = np.array([0, 1], np.uint32)  # the coder's form of that state
+_FULL = 1 << 32  # a state below wants another word
+_LEFT_OUT = 2  # bytes of 0 at the end of a stream
+_CLOSE = 1 << 16  # what a coder of such a stream starts from is below
+_TRIES = 16
+_SEARCHED = 1 << 14  # symbols, of those that are coded first
 _NOTHING = np.empty(0, np.int32)
 
 _AnsCoder = constriction.stream.stack.AnsCoder
@@ -94,40 +96,71 @@ Group: TypeAlias = tuple[NDArray[np.integer[Any]], Table | Picked]
 
 
 def encode(groups: Sequence[Group]) -> bytes:
-    """Code groups as a plain stream.
+    """Code groups as a stream, every prefix of which can be decoded.
 
     Each group is (symbols, table): (count,) integers in 0 ... table.size - 1, else ValueError.
-    Returns whole words, possibly none.
     """
     return encode_reverse(reversed(groups))
 
 
 def encode_reverse(groups: Iterable[Group]) -> bytes:
-    """Do as `encode`, given the last group first: none of them need be there before its turn."""
-    return _encode(_AnsCoder(), groups)
+    """Do as `encode`, given the last group first: none of them need be there before its turn.
 
-
-def encode_embedded(groups: Sequence[Group]) -> bytes:
-    """Code groups as an embedded stream, every prefix of which can be decoded.
-
-    Each group is (symbols, table): (count,) integers in 0 ... table.size - 1, else ValueError.
-    Returns whole words, at least two.
+    Whatever the coder starts from below 2^16 takes nothing, as even one symbol takes more. That number is
+    chosen so that the stream ends with two bytes of 0, which are left out.
     """
-    return encode_embedded_reverse(reversed(groups))
+    groups = iter(groups)
+    coder, last, kept = _AnsCoder(), [], 0
+    for group in groups:
+        _push(coder, group)
+        last.append(group)
+        kept += group[0].size
+        if coder.pos()[0] or kept > _SEARCHED:
+            break
+    start = _start(last) if kept <= _SEARCHED else None
+    if start:
+        coder = _AnsCoder(np.array([start], np.uint32))
+        for group in last:
+            _push(coder, group)
+    del last
+    for group in groups:
+        _push(coder, group)
+    words: NDArray[np.uint32] = coder.get_compressed()
+    del coder  # as large as its words
+    data = words[::-1].astype(">u4", copy=False).tobytes().lstrip(b"\0")
+    return data[:-_LEFT_OUT] if start is not None else data and b"\0" + data
 
 
-def encode_embedded_reverse(groups: Iterable[Group]) -> bytes:
-    """Do as `encode_embedded`, given the last group first: none of them need be there before its turn."""
-    return _encode(_AnsCoder(_EMBEDDED_START), groups)
+def _start(groups: Sequence[Group]) -> int | None:
+    """Return from where to code groups, the last one first, so that two bytes of 0 come out first, if so."""
+    start = 0
+    for _ in range(_TRIES):
+        coder = _AnsCoder(np.array([start], np.uint32)) if start else _AnsCoder()
+        for group in groups:
+            _push(coder, group)
+        words = coder.get_compressed()
+        if not words.size:
+            return None
+        low = int(words[0]) % _CLOSE
+        if not low:
+            return start
+        start = (start - low) % _CLOSE
+    return None
+
+
+def _push(coder: Any, group: Group) -> None:
+    symbols, table = group
+    if symbols.size and not 0 <= symbols.min() <= symbols.max() < table.size:
+        raise ValueError(f"a symbol is outside its alphabet of {table.size}")
+    table._encode(coder, np.ascontiguousarray(symbols, np.int32))
 
 
 class Decoder:
-    """Reads a plain stream, given as the bytes of all its words; CorruptError if they cannot be one."""
+    """Reads a plain stream, given all of its bytes; CorruptError if they cannot be one."""
 
     def __init__(self, data: bytes) -> None:
-        if len(data) % WORD_BYTES:
-            raise CorruptError(f"a stream of {len(data)} bytes is not made of whole words")
-        self._coder = _AnsCoder(_words(data))
+        words, self._close = _words(data, 0)
+        self._coder = _AnsCoder(words)
 
     def take(self, count: int, table: Table | Picked) -> NDArray[np.int32]:
         """Return the next `count` symbols, (count,) int32; past the end of the stream they are arbitrary."""
@@ -135,20 +168,20 @@ class Decoder:
 
     def finish(self) -> None:
         """Raise CorruptError unless the symbols taken are exactly those of the stream."""
-        if self._coder.pos() != (0, 0):
+        if not _at_end(self._coder, self._close):
             raise CorruptError("the stream does not end where its last symbol does")
 
 
 class EmbeddedDecoder:
     """Reads an embedded stream, or the first bytes of one; CorruptError if they cannot be that.
 
-    `exhausted` is True once every certain symbol has been taken.
+    `missing` bytes of the stream are not there. `exhausted` is True once every certain symbol has been taken.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._words = _words(data[: len(data) - len(data) % WORD_BYTES])
+    def __init__(self, data: bytes, missing: int = 0) -> None:
+        self._words, self._close = _words(data, missing)
         self._coder = _AnsCoder(self._words)
-        self.exhausted = _at_end(self._coder)
+        self.exhausted = _at_end(self._coder, self._close)
 
     def take(self, count: int, table: Table | Picked) -> NDArray[np.int32]:
         """Return the next `count` symbols, int32, or fewer, down to none, where the stream ends."""
@@ -156,7 +189,7 @@ class EmbeddedDecoder:
             return _NOTHING
         before = self._coder.pos()
         symbols = table._decode(self._coder, 0, count)
-        self.exhausted = _at_end(self._coder)
+        self.exhausted = _at_end(self._coder, self._close)
         if not self.exhausted:
             return symbols
         certain, end = 0, count
@@ -165,7 +198,7 @@ class EmbeddedDecoder:
             again = _AnsCoder(self._words)
             again.seek(*before)
             table._decode(again, certain, middle)
-            if _at_end(again):
+            if _at_end(again, self._close):
                 end = middle
             else:
                 certain, before = middle, again.pos()
@@ -193,23 +226,27 @@ def _checked(frequencies: NDArray[np.integer[Any]], dimensions: int) -> NDArray[
     return np.ascontiguousarray(frequencies, np.float64)
 
 
-def _encode(coder: Any, groups: Iterable[Group]) -> bytes:
-    for symbols, table in groups:
-        if symbols.size and not 0 <= symbols.min() <= symbols.max() < table.size:
-            raise ValueError(f"a symbol is outside its alphabet of {table.size}")
-        table._encode(coder, np.ascontiguousarray(symbols, np.int32))
-    words: NDArray[np.uint32] = coder.get_compressed()
-    del coder  # as large as its words
-    return words[::-1].astype("<u4", copy=False).tobytes()
+def _words(data: bytes, missing: int) -> tuple[NDArray[np.uint32], int]:
+    """Return the whole words of a stream of which so many bytes are missing, and what its end is below.
+
+    Words come in the order of the coder, which reads the last one first.
+    """
+    if data[:1] == b"\0":
+        data, left_out, close = data[1:], 0, 1
+    else:
+        left_out, close = _LEFT_OUT, _CLOSE
+    if not data:
+        return np.empty(0, np.uint32), close
+    if not data[0]:
+        raise CorruptError("a stream begins with more than one byte of 0")
+    padded = bytes(-(len(data) + missing + left_out) % WORD_BYTES) + data
+    if missing:
+        padded, close = padded[: len(padded) // WORD_BYTES * WORD_BYTES], _FULL
+    else:
+        padded += bytes(left_out)
+    return np.ascontiguousarray(np.frombuffer(padded, ">u4")[::-1], np.uint32), close
 
 
-def _words(data: bytes) -> NDArray[np.uint32]:
-    """Bring words from file order into the coder's, which reads the last one first."""
-    if data[:WORD_BYTES] == bytes(WORD_BYTES):
-        raise CorruptError("the first word of a stream is never 0")
-    return np.ascontiguousarray(np.frombuffer(data, "<u4")[::-1], np.uint32)
-
-
-def _at_end(coder: Any) -> bool:
+def _at_end(coder: Any, close: int) -> bool:
     words, state = coder.pos()
-    return bool(words == 0 and state <= _FULL)
+    return bool(words == 0 and state < close)

@@ -57,7 +57,7 @@ def expect(
 
     def tile(where: Integers, *state: Integers) -> list[Integers]:
         samples, _, lacking, features = _left(
-            exact.around(prediction, where, STRIDE), state, end.part, 0, model, convolve
+            exact.around(prediction, where, STRIDE), state, end.part, model, convolve
         )
         bands = wavelet.analysed(wavelet.UNITS // LACKING_UNITS * lacking)
         expected = [(sample + band).astype(np.int32) for sample, band in zip(samples, bands, strict=True)]
@@ -81,16 +81,11 @@ def expect(
             whole[:, first : first + part.shape[2]] = part[0]
 
 
-def synthesise(end: End, picture: Pixels, aim: int, model: TextureModel, convolve: Conv2d = conv2d) -> None:
-    """Turn a prediction (H, W, 3) into the picture of what is known at an end, in its place.
-
-    ``aim`` is 0 for what is nearest to the original, 1 for what is most like its faces.
-    """
+def synthesise(end: End, picture: Pixels, model: TextureModel, convolve: Conv2d = conv2d) -> None:
+    """Turn a prediction (H, W, 3) into the picture of what is known at an end, in its place."""
 
     def tile(where: Integers, *state: Integers) -> tuple[Integers]:
-        _, fine, lacking, _ = _left(
-            exact.around(picture, where, STRIDE), state, end.part, aim, model, convolve
-        )
+        _, fine, lacking, _ = _left(exact.around(picture, where, STRIDE), state, end.part, model, convolve)
         return (_pixels(fine + wavelet.UNITS // LACKING_UNITS * lacking),)
 
     done: deque[tuple[int, Integers]] = deque()
@@ -116,7 +111,7 @@ def synthesise(end: End, picture: Pixels, aim: int, model: TextureModel, convolv
 
 
 def _left(
-    prediction: Map, state: Sequence[Integers], part: int, aim: int, model: TextureModel, convolve: Conv2d
+    prediction: Map, state: Sequence[Integers], part: int, model: TextureModel, convolve: Conv2d
 ) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.int64], npt.NDArray[np.int64], list[Map]]:
     """Return samples, their picture (N, 3, H, W) in 1/16 grey level, what it lacks in 1/4, and features."""
     gone, levels = state[0], [state[1 + level :: LEVELS] for level in range(LEVELS)]
@@ -125,7 +120,7 @@ def _left(
         for level, (cell, known, tables) in enumerate(levels)
     ]
     fine = wavelet.synthesised(samples) + wavelet.UNITS * prediction.astype(np.int64)
-    told = latents.depth(gone, part, aim)
+    told = latents.depth(gone, part)
     lacking, features = filtered(_pixels(fine), prediction.astype(np.uint8), told, model, convolve)
     return samples, fine, lacking.astype(np.int64), features
 
@@ -142,7 +137,7 @@ def filtered(
     """Return what a rough picture lacks, (N, 3, H, W) in 1/4 grey level, as one that was left so early does.
 
     The features that tell so follow, (N, C, h, w) a grid, coarsest first.
-    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``told`` (N, 3, h, w) is what ``depth`` says of
+    ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``told`` (N, 2, h, w) is what ``depth`` says of
     blocks.
     """
     layers = model.layers

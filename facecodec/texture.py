@@ -102,7 +102,7 @@ def _load(file: weights.Model) -> TextureModel:
         activated(f"{key}.first", grid, width, outputs=width)
         add(f"{key}.second", grid, width, -SHORTCUT_TOP, SHORTCUT_TOP, outputs=width)
 
-    entered = {2: activated("filter.enter", 2, 27)}
+    entered = {2: activated("filter.enter", 2, 26)}
     for grid in (4, 8, 16):
         entered[grid] = activated(f"filter.down.{grid}", grid // 2, entered[grid // 2], stride=2)
     width, hints = entered[16], {}

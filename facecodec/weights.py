@@ -141,10 +141,13 @@ def named(kind: str, identifier: bytes) -> str:
 
 @cache
 def _named(where: Path, kind: str, identifier: bytes) -> str:
-    for name, digest in sums(where).items():
-        if _parted(name)[0] == kind and digest.startswith(identifier.hex()):
-            return name
-    raise WeightsError(f"this file needs {kind} weights {identifier.hex()}, which are not installed")
+    wanted = identifier.hex()
+    found = [n for n, digest in sums(where).items() if _parted(n)[0] == kind and digest.startswith(wanted)]
+    if not found:
+        raise WeightsError(f"this file needs {kind} weights {wanted}, which are not installed")
+    if found[1:]:
+        raise WeightsError(f"{' and '.join(found)} are both {kind} weights {wanted}")
+    return found[0]
 
 
 def _parted(name: str) -> tuple[str, str]:

@@ -89,13 +89,13 @@ class Maker:
     def write(self, width, height, payloads):
         return container.write(width, height, self.base.id, payloads)
 
-    def words(self, width, height, payloads, *, turns=np.inf, cells=None, order=0):
+    def words(self, width, height, payloads, *, turns=np.inf, cells=None, flags=0):
         """Return a stream of refinements, random ones where none are given."""
         prediction = facecodec.decode(self.write(width, height, payloads)).pixels
         faces = base_layer.decode_faces(payloads[FACES], self.base)
-        delay = codec.delays(enhancement.Order(order), faces, self.texture, prediction)
+        delay = codec.delays(enhancement.Flags(flags), faces, self.texture, prediction)
         cells = self.cells(*delay.shape) if cells is None else cells
-        return enhancement.encode(cells, delay, prediction, self.texture, turns=turns)
+        return enhancement.refine(cells, delay, prediction, self.texture, turns=turns).after(turns)
 
     def cells(self, rows, columns, spread=60):
         """Return random finest cells, of all levels, of the latents of so many blocks."""
@@ -104,15 +104,15 @@ class Maker:
         levels = enumerate(unknown.levels(samples))
         return np.concatenate([latents.finest(level / 2**n, n).ravel() for n, level in levels])
 
-    def head(self, order=0):
+    def head(self, flags=0):
         """Return the first bytes of an enhancement."""
-        return self.texture.id[:3] + bytes([order])
+        return self.texture.id[:2] + bytes([flags])
 
-    def enhanced(self, width, height, places=(PLACE,), *, order=0, **options):
+    def enhanced(self, width, height, places=(PLACE,), *, flags=0, **options):
         """Return the payloads of a file with an enhancement."""
         payloads = self.payloads(places)
-        words = self.words(width, height, payloads, order=order, **options)
-        return payloads | {ENHANCEMENT: self.head(order) + words}
+        words = self.words(width, height, payloads, flags=flags, **options)
+        return payloads | {ENHANCEMENT: self.head(flags) + words}
 
     def exact(self, width, height, payloads, noise, weights=None):
         """Return payloads with the residual to a picture that differs by up to `noise`, modulo 256.
@@ -235,18 +235,32 @@ def valid():
         make.write(40, 30, alone),
     )
     sizes = [3 ** (8 - level) // 2 for level in range(4)]
+    unknown = latents.Latents.unknown(2, 3).levels(np.empty(4608))
     ends = np.concatenate(
-        [
-            make.rng.choice([-top, top], level.size)
-            for top, level in zip(sizes, latents.Latents.unknown(2, 3).levels(np.empty(4608)), strict=True)
-        ]
+        [make.rng.choice([-top, top], level.size) for top, level in zip(sizes, unknown, strict=True)]
     ).astype(np.int16)
     yield (
         "enhancement-extreme",
         "latents at both ends",
         make.write(40, 30, make.enhanced(40, 30, cells=ends)),
     )
+    for began, about in ((False, "does not begin"), (True, "begins")):
+        for _ in range(999):
+            some = make.words(16, 16, {FACES: make.faces(())}, turns=make.rng.uniform(3, 9))
+            if (some[:1] == b"\0") == began:
+                break
+        yield (
+            f"stream-{'long' if began else 'short'}",
+            f"a stream that {about} with a byte of 0",
+            make.write(16, 16, {FACES: make.faces(()), ENHANCEMENT: make.head() + some}),
+        )
     zeros = np.zeros(4608, np.int16)
+    low = np.concatenate([np.full(level.size, -top) for top, level in zip(sizes, unknown, strict=True)])
+    yield (
+        "enhancement-low",
+        "latents at their lower end, of which the last trits take nothing",
+        make.write(40, 30, make.enhanced(40, 30, cells=low.astype(np.int16))),
+    )
     yield "enhancement-zero", "latents of 0", make.write(40, 30, make.enhanced(40, 30, cells=zeros))
     large = make.enhanced(600, 530, turns=3.5)
     yield (
@@ -262,7 +276,7 @@ def valid():
         ("no-face", [], "no face, where nothing is put off"),
     ):
         for turns in (11, 48):
-            regional = make.enhanced(90, 70, places, order=1, turns=turns)
+            regional = make.enhanced(90, 70, places, flags=1, turns=turns)
             yield (
                 f"regions-{name}-{turns}",
                 f"refined by regions in the first {turns} turns: {about}",
@@ -277,24 +291,21 @@ def valid():
             make.write(40, 30, base_payloads | {ENHANCEMENT: make.head() + words}),
         )
     yield (
-        "enhancement-no-order",
-        "a section that ends with Texture_Id",
-        make.write(40, 30, base_payloads | {ENHANCEMENT: small[ENHANCEMENT][:3]}),
+        "enhancement-empty",
+        "a section that ends with Texture_Flags",
+        make.write(40, 30, base_payloads | {ENHANCEMENT: make.head()}),
     )
-    for size in (0, 4, 8, 12, 24):
-        shorter = small[ENHANCEMENT][: 4 + size]
+    stream = small[ENHANCEMENT][3:]
+    for words in (0, 1, 2, 3, 6):
+        size = words and ((len(stream) + 2) % 4 or 4) + 4 * (words - 1)
         yield (
-            f"enhancement-{size}-bytes",
-            f"a section with only the first {size} bytes of a stream",
-            make.write(40, 30, base_payloads | {ENHANCEMENT: shorter}),
+            f"enhancement-{words}-words",
+            f"an open section, with only the first {words} Words of a stream",
+            make.write(40, 30, base_payloads | {ENHANCEMENT: make.head(2) + stream[:size]}),
         )
-    for extra in (1, 3):
-        padded = small[ENHANCEMENT] + bytes([255] * extra)
-        yield (
-            f"enhancement-{extra}-more",
-            f"{extra} bytes after the last whole Word are ignored",
-            make.write(40, 30, base_payloads | {ENHANCEMENT: padded}),
-        )
+    regional = make.enhanced(40, 30, flags=1)
+    regional[ENHANCEMENT] = make.head(3) + regional[ENHANCEMENT][3:-102]
+    yield "regions-open", "an open section, refined by regions", make.write(40, 30, regional)
 
     yield "residual", "all sections; the exact pixels", file
     yield (
@@ -312,6 +323,8 @@ def valid():
         yield f"residual-weights-{name}", f"weights of {pattern}", make.write(25, 20, wild)
     yield "residual-1x1", "a residual of one pixel", make.write(1, 1, make.exact(1, 1, make.payloads(), 3))
 
+    checks = base_payloads | {64: bytes(16_381), 65: bytes(16_382)}
+    yield "check-sizes", "Checks of 2 bytes, and of 4 from a Length of 16,384 on", make.write(40, 30, checks)
     optional = base_payloads | {64: b"", 100: b"what this is\nis not known", 127: bytes(200)}
     yield "optional", "unknown optional sections are skipped", make.write(40, 30, optional)
     sixteen = {FACES: small[FACES], **{t: b"" for t in range(64, 79)}}
@@ -322,12 +335,18 @@ def valid():
         "appearance-all": (places[APPEARANCE].offset, "all after Faces"),
         "appearance": (places[APPEARANCE].offset + 9, "inside Appearance"),
         "enhancement-all": (places[ENHANCEMENT].offset, "all after Appearance"),
-        "enhancement-check": (places[ENHANCEMENT].offset + 2, "inside the Check of Enhancement"),
-        "enhancement-id": (places[ENHANCEMENT].offset + 4 + 2, "inside Texture_Id"),
-        "enhancement-id-whole": (places[ENHANCEMENT].offset + 4 + 3, "after Texture_Id"),
-        "enhancement-order": (places[ENHANCEMENT].offset + 4 + 4, "after Order"),
-        "enhancement-first": (places[ENHANCEMENT].offset + 4 + 4 + 5, "inside the second Word"),
-        "enhancement-word": (places[ENHANCEMENT].offset + 4 + 9 + 31, "inside a Word"),
+        "enhancement-check": (places[ENHANCEMENT].offset + 1, "inside the Check of Enhancement"),
+        "enhancement-id": (places[ENHANCEMENT].offset + 2 + 1, "inside Texture_Id"),
+        "enhancement-id-whole": (places[ENHANCEMENT].offset + 2 + 2, "after Texture_Id"),
+        "enhancement-flags": (places[ENHANCEMENT].offset + 2 + 3, "after Texture_Flags"),
+        "enhancement-first": (places[ENHANCEMENT].offset + 2 + 3 + 5, "inside the second Word"),
+        **{
+            f"enhancement-{words}": (
+                places[ENHANCEMENT].offset + 2 + 3 + words,
+                "of Enhancement all but some Words",
+            )
+            for words in range(40, 44)
+        },
         "enhancement-last": (places[RESIDUAL].offset - 1, "in front of the last byte of Enhancement"),
         "residual-all": (places[RESIDUAL].offset, "all of Residual"),
         "residual": (len(file) - 1, "the last byte of Residual"),
@@ -386,7 +405,8 @@ def invalid():
     yield "magic", "another Magic", corrupt, with_header(alone, 0, b"\xf5SD")
     yield "jpeg", "a file of another kind", corrupt, bytes.fromhex("ffd8ffe000104a464946000101")
     yield "version-0", "Version 0", unknown, with_header(alone, 3, b"\0")
-    yield "version-2", "Version 2", unknown, with_header(alone, 3, b"\2")
+    yield "version-1", "Version 1, of earlier drafts", unknown, with_header(alone, 3, b"\1")
+    yield "version-3", "Version 3", unknown, with_header(alone, 3, b"\3")
     yield "width-0", "a Width of 0", corrupt, with_header(alone, 4, bytes(2))
     yield "height-0", "a Height of 0", corrupt, with_header(alone, 6, bytes(2))
     yield "weights-unknown", "a Weights_Id of no weights file", lacking, with_header(alone, 8, bytes(4))
@@ -421,10 +441,16 @@ def invalid():
     yield "length-not-minimal", "a Length with a last byte of 0", corrupt, raw(low + b"\0", faces)
     yield "length-6-bytes", "a Length of 6 bytes", corrupt, raw(low + b"\x80\x80\x80\x80\0", faces)
     yield (
-        "length-3",
+        "length-1",
         "a section without room for its Check",
         corrupt,
-        raw(bytes([1, len(faces) + 4, 0xC0, 3]), faces, bytes(3)),
+        raw(bytes([1, len(faces) + 4, 0xC0, 1]), faces, bytes(1)),
+    )
+    yield (
+        "length-3",
+        "Faces without room for its Check",
+        corrupt,
+        raw(b"\x81\x03", b"")[:-1],
     )
     huge = bytes([1, len(faces) + 4]) + b"\xc0\x80\x80\x80\x80\x10"
     yield "length-2-to-32", "a Length of 2^32", corrupt, raw(huge, faces)
@@ -460,28 +486,26 @@ def invalid():
         yield f"geometry-{name}", about, corrupt, raw(one, faces[:6] + packed + faces[10:])
 
     streams = {
-        "odd": (lambda words: words + b"\1", "a stream that is not made of whole Words"),
-        "zero": (lambda words: bytes(4) + words, "a first Word of 0"),
+        "zeros": (lambda words: bytes(2) + words, "a stream that begins with two bytes of 0"),
         "long": (lambda words: words + b"\1\2\3\4", "a Word too many"),
         "long-zero": (lambda words: words + bytes(4), "a Word of 0 too many"),
     }
     for name, (change, about) in streams.items():
-        longer = faces[:10] + change(faces[10:])
+        more = faces[:10] + change(faces[10:])
         yield (
             f"identity-{name}",
             f"Identity_Codes: {about}",
             corrupt,
-            raw(bytes([0x81, len(longer) + 4]), longer),
+            raw(bytes([0x81, len(more) + 4]), more),
         )
-        longer = appearance[:1] + change(appearance[1:])
-        yield f"appearance-{name}", f"Appearance_Codes: {about}", corrupt, written(appearance=longer)
+        more = appearance[:1] + change(appearance[1:])
+        yield f"appearance-{name}", f"Appearance_Codes: {about}", corrupt, written(appearance=more)
         yield (
             f"residual-{name}",
             f"Residual: {about}",
             corrupt,
             written(appearance=appearance, enhancement=enhanced, residual=exact[:114] + change(exact[114:])),
         )
-    yield "appearance-short", "Appearance_Codes: a Word too few", corrupt, written(appearance=appearance[:-4])
     numbers = {
         "too-many": (b"\x81\2", "more codes than there are"),
         "cut": (b"\x81", "a number that does not end"),
@@ -490,16 +514,9 @@ def invalid():
     }
     for name, (missing, about) in numbers.items():
         yield f"missing-{name}", f"Missing: {about}", corrupt, written(appearance=missing)
-    less = exact[:-4]
-    yield (
-        "residual-short",
-        "Residual: a Word too few",
-        corrupt,
-        written(appearance=appearance, enhancement=enhanced, residual=less),
-    )
     nobody = make.faces(())
-    for name, payload in {"identity": nobody + b"\1\0\0\0", "appearance": nobody}.items():
-        others = {APPEARANCE: b"\0\1\0\0\0"} if name == "appearance" else {}
+    for name, payload in {"identity": nobody + b"\1", "appearance": nobody}.items():
+        others = {APPEARANCE: b"\0\1"} if name == "appearance" else {}
         yield (
             f"{name}-no-face",
             f"{name} codes without a face",
@@ -508,25 +525,28 @@ def invalid():
         )
     refined = {"appearance": appearance}
     yield "texture-id-cut", "an Enhancement of 2 bytes", corrupt, written(**refined, enhancement=enhanced[:2])
-    for order in (2, 255):
-        body = enhanced[:3] + bytes([order]) + enhanced[4:]
-        yield f"texture-order-{order}", f"an Order of {order}", unknown, written(**refined, enhancement=body)
+    for flags in (4, 128):
+        body = enhanced[:2] + bytes([flags]) + enhanced[3:]
+        about = "an unknown bit of Texture_Flags"
+        yield f"texture-flags-{flags}", about, unknown, written(**refined, enhancement=body)
     yield (
         "texture-unknown",
         "a Texture_Id of no weights file",
         lacking,
-        written(**refined, enhancement=bytes(3) + enhanced[3:]),
+        written(**refined, enhancement=bytes(2) + enhanced[2:]),
     )
     yield (
         "texture-base",
         "a Texture_Id of the weights file of the base layer",
         lacking,
-        written(**refined, enhancement=make.base.id[:3] + enhanced[3:]),
+        written(**refined, enhancement=make.base.id[:2] + enhanced[2:]),
     )
     whole = make.enhanced(40, 30)[ENHANCEMENT]
-    for name, change in {"zero": bytes(4) + enhanced[4:], "long": whole[4:] + b"\1\2\3\4"}.items():
-        about = {"zero": "a first Word of 0", "long": "a Word too many"}[name]
-        body = enhanced[:4] + change
+    for name, stream, about in (
+        ("zeros", bytes(2) + enhanced[3:], "a stream that begins with two bytes of 0"),
+        ("long", whole[3:] + b"\1\2\3\4", "a Word too many"),
+    ):
+        body = enhanced[:3] + stream
         yield f"enhancement-{name}", f"Refinements: {about}", corrupt, written(**refined, enhancement=body)
 
     refined["enhancement"] = enhanced

@@ -64,11 +64,13 @@ def decode(data, weights):
     previews = [preview(np.concatenate(codes), tensors) for codes in zip(identity, appearance, strict=True)]
     result.prediction = result.picture = place(previews, geometries, width, height)
     if 3 in sections:
-        require(len(sections[3]) >= 3)
-        tensors, order = read_weights(weights, sections[3][:3]), max(sections[3][3:4], default=0)
-        require(order in (0, 1), "UnsupportedError")
-        delay = block_delays(tensors["regions"] * order, geometries, width, height)
-        result.picture = enhance(sections[3][4:], result.picture, tensors, delay, order)
+        payload, missing = sections[3]
+        require(len(payload) >= 3)
+        tensors, flags = read_weights(weights, payload[:2]), payload[2]
+        require(flags < 4, "UnsupportedError")
+        delay = block_delays(tensors["regions"] * (flags & 1), geometries, width, height)
+        stream = Stream(payload[3:], missing + 2 * (flags >= 2))
+        result.picture = enhance(stream, result.picture, tensors, delay)
     if 4 in sections:
         result.picture = add_residual(sections[4], result.picture)
     return result
@@ -78,9 +80,12 @@ def decode(data, weights):
 
 
 def read_container(data):
-    """Return width, height, Weights_Id, the payloads that count by Section_Type, and whether they are all."""
+    """Return width, height, Weights_Id, the payloads that count by Section_Type, and whether they are all.
+
+    With that of Enhancement comes how many of its bytes are missing.
+    """
     require(data[:3] == b"\xf5SC"[: len(data)])
-    require(data[3:4] in (b"", b"\x01"), "UnsupportedError")
+    require(data[3:4] in (b"", b"\x02"), "UnsupportedError")
     require(len(data) >= 12, "TruncatedError")
     width, height = struct.unpack("<HH", data[4:8])
     require(width and height)
@@ -93,21 +98,25 @@ def read_container(data):
         require(section_type in (1, 2, 3, 4) or section_type >= 64, "UnsupportedError")
         require((section_type == 1) if not entries else section_type > entries[-1][0])
         length, at = read_number(data, at + 1, "TruncatedError")
-        require(4 <= length < 2**32)
+        require(check_bytes(section_type, length) <= length < 2**32)
         entries.append((section_type, length))
     sections, complete = {}, True
     for section_type, length in entries:
-        body, at = data[at : at + length], at + length
-        payload, check = (body[:-4], body[-4:]) if section_type in (1, 2) else (body[4:], body[:4])
-        covered = data[: at - 4] if section_type == 1 else payload
-        cut, sound = len(body) < length, crc32(covered) == int.from_bytes(check, "little")
+        body, at, n = data[at : at + length], at + length, check_bytes(section_type, length)
+        payload, check = (body[:-n], body[-n:]) if section_type in (1, 2) else (body[n:], body[:n])
+        covered = data[: at - n] if section_type == 1 else payload
+        cut, sound = len(body) < length, crc32(covered).to_bytes(4, "little")[:n] == check
         require(section_type > 1 or not cut, "TruncatedError")
         require(section_type > 1 or sound)
         if complete and ((sound and not cut) or (cut and section_type == 3 and len(payload) >= 3)):
-            sections[section_type] = payload
+            sections[section_type] = (payload, length - len(body)) if section_type == 3 else payload
         complete = complete and sound and not cut
     require(len(data) <= at)
     return width, height, data[8:12], sections, complete
+
+
+def check_bytes(section_type, length):
+    return 4 if section_type == 1 or length >= 2**14 else 2
 
 
 def read_number(data, at, error="CorruptError"):
@@ -134,10 +143,17 @@ def cumulative(frequencies):
 
 
 class Stream:
-    def __init__(self, data):
-        self.words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])[::-1]
-        require(self.words[-1:] != (0,))
-        self.words, self.s = list(self.words), 0
+    """The Words of a stream of which some bytes are missing; at its end, the state is below `close`."""
+
+    def __init__(self, data, missing=0):
+        marked = data[:1] == b"\0"
+        data, behind = (data[1:], 0) if marked else (data, 2)
+        require(data[:1] != b"\0")
+        whole = bytes(-(len(data) + missing + behind) % 4) + data
+        whole += bytes(behind) if data and not missing else b""
+        self.words = [int.from_bytes(whole[at : at + 4], "big") for at in range(0, len(whole) - 3, 4)][::-1]
+        self.close = 2**32 if missing else 1 if marked else 2**16
+        self.s = 0
         self.refill()
         self.refill()
 
@@ -154,7 +170,7 @@ class Stream:
 
     @property
     def at_end(self):
-        return not self.words and self.s <= 2**32
+        return not self.words and self.s < self.close
 
 
 # Geometry
@@ -326,7 +342,7 @@ def read_appearance(payload, tensors, faces):
 
 
 def read_codes(data, tables, faces, missing=0):
-    require(len(data) % 4 == 0 and missing <= 8 * faces * len(tables))
+    require(missing <= 8 * faces * len(tables))
     stream, codes = Stream(data), np.zeros((faces, 8 * len(tables)), int)
     left = codes.size - missing
     for g, table in enumerate(tables):
@@ -334,7 +350,7 @@ def read_codes(data, tables, faces, missing=0):
         for face, d in np.ndindex(faces, 8):
             if left:
                 codes[face, 8 * g + d], left = stream.symbol(c) - len(table) // 2, left - 1
-    require(not stream.words and stream.s == 0)
+    require(stream.at_end)
     return codes
 
 
@@ -358,25 +374,24 @@ def preview(codes, tensors):
 GAINS = ((28392, 28392, 37522, 21483), (37522, 37522, 49589), (49589, 49589, 65536), (65536, 65536, 86612))
 
 
-def enhance(data, prediction, tensors, delay, order):
+def enhance(stream, prediction, tensors, delay):
     check_texture(tensors)
-    stream = Stream(data)
     if stream.at_end:
         return prediction
     height, width = prediction.shape[:2]
     padded = np.pad(prediction.astype(int), ((0, -height % 16), (0, -width % 16), (0, 0)), "edge")
     padded = padded.transpose(2, 0, 1)
-    _, fine, lacks, _ = left(tensors, padded, *refine(stream, padded, tensors, delay), order)
+    _, fine, lacks, _ = left(tensors, padded, *refine(stream, padded, tensors, delay))
     picture = np.clip((fine + 4 * lacks + 8) >> 4, 0, 255)
     return picture.astype(np.uint8).transpose(1, 2, 0)[:height, :width]
 
 
-def left(tensors, padded, cells, known, tables, gone, part, aim):
+def left(tensors, padded, cells, known, tables, gone, part):
     """Return samples, the picture of them in 1/16 grey level, what it lacks in 1/4, and features."""
     levels = zip(range(4), cells, known, tables, strict=True)
     samples = [settle(tensors, *level, spread(gone, level[0])) for level in levels]
     fine = inverse_wavelet(samples) + 16 * padded
-    return samples, fine, *lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, aim, tensors)
+    return samples, fine, *lacking(np.clip((fine + 8) >> 4, 0, 255), padded, gone, part, tensors)
 
 
 def check_texture(tensors):
@@ -430,7 +445,7 @@ def refine(stream, padded, tensors, delay):
     ]
     for turn in range(24 + int(delay.max())):
         if turn >= tensors["expects"][0] and turn % 3 == 0:
-            samples, _, lacks, features = left(tensors, padded, cells, known, tables, gone, 1, 0)
+            samples, _, lacks, features = left(tensors, padded, cells, known, tables, gone, 1)
             expected = [a + b for a, b in zip(samples, wavelet(4 * lacks), strict=True)]
             hints = [layer(tensors, f"hint.{16 >> level}", x) for level, x in enumerate(features)]
         last = tables, gone
@@ -586,10 +601,10 @@ def parted(x):
     return e, o
 
 
-def lacking(rough, padded, gone, part, aim, tensors):
+def lacking(rough, padded, gone, part, tensors):
     """Return what a rough picture lacks, in 1/4 grey level, and the features that tell so, coarsest first."""
     now = np.where(gone < 0, -1, np.where(gone > 23, 1, part))
-    told = np.clip(2 * gone + now, 0, 48), 32 * (now + 1), np.full(gone.shape, 64 * aim)
+    told = np.clip(2 * gone + now, 0, 48), 32 * (now + 1)
     told = np.stack([spread(blocks, 3) for blocks in told])
     y2 = layer(tensors, "filter.enter", space_to_depth(rough, 2), space_to_depth(padded, 2), told)
     y4 = layer(tensors, "filter.down.4", y2, stride=2)
@@ -625,7 +640,7 @@ WINDOW = [
 
 
 def add_residual(payload, picture):
-    require(len(payload) >= 114 and (len(payload) - 114) % 4 == 0)
+    require(len(payload) >= 114)
     require(max(payload[66:114]) <= 63)
     weights = np.frombuffer(payload[:66], np.int8).astype(int)
     stream, padded = Stream(payload[114:]), np.pad(picture.astype(int), [(2, 2), (2, 2), (0, 0)], "edge")
@@ -633,7 +648,7 @@ def add_residual(payload, picture):
         w = weights[start : start + 11 * len(colours)].reshape(-1, 11)
         tables = payload[66 + 16 * (len(colours) - 1) :][:16]
         read_colour(stream, padded, colours, w, [failure_table(t) for t in tables])
-    require(not stream.words and stream.s == 0)
+    require(stream.at_end)
     return padded[2:-2, 2:-2].astype(np.uint8)
 
 

@@ -58,7 +58,7 @@ def texture(rng):
         "trits.up.2": (2, 4, 1, 100, BYTE),
         "trits.merge.2": (3, 4 + 2, 5, 100, BYTE),
         "trits.tell.2": (18, 3, 1, 100, TELL),
-        "filter.enter": (3, 27, 3, 130, BYTE),
+        "filter.enter": (3, 26, 3, 130, BYTE),
         "filter.down.4": (4, 3, 3, 100, BYTE),
         "filter.down.8": (5, 4, 3, 100, BYTE),
         "filter.down.16": (6, 5, 3, 100, BYTE),

@@ -25,6 +25,7 @@ ROWS = (
     ("base_layer", "synthesis", "residual"),
     ("enhancement", "identity", "residual_fit"),
     ("account", "codec"),
+    ("face_codes",),
     ("encoder",),
     ("evaluation",),
     ("training",),
@@ -34,7 +35,7 @@ LEVEL = {part: level for level, row in enumerate(ROWS) for part in row}
 # The float networks stand beside the rows: they serve the codec and the trainers, which import them late.
 NETWORKS_MAY_USE = {"errors", "exact", "geometry", "wavelet", "latents", "weights", "faces", "texture"}
 NETWORKS_EARLY = {"evaluation", "training"}
-NETWORKS_SERVE = {"faces", "codec", "encoder", *NETWORKS_EARLY}
+NETWORKS_SERVE = {"faces", "codec", "face_codes", *NETWORKS_EARLY}
 
 DOORS = {
     "constriction": {"rans"},

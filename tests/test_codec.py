@@ -110,13 +110,13 @@ def test_the_base_layer_is_the_placed_preview_and_the_start_of_the_full_picture(
 
 def test_a_file_cut_at_any_byte_is_worth_its_whole_words(file):
     words = container.parse(file).sections[2]
-    first = words.offset + container.CHECK_BYTES + enhancement.HEAD_BYTES
+    first = words.offset + container.SHORT_CHECK_BYTES + enhancement.HEAD_BYTES
     seen = set()
     for size in range(first, len(file), 3):
         picture = facecodec.decode(file[:size])
         assert len(picture.notes) == 1
-        assert f"the enhancement section is cut after {size - words.offset - 4}" in picture.notes[0]
-        whole = decoded(file[: size - (size - first) % 4]).pixels
+        assert f"the enhancement section is cut after {size - words.offset - 2}" in picture.notes[0]
+        whole = decoded(file[: size - (size + 2 - len(file)) % 4]).pixels
         assert np.array_equal(picture.pixels, whole)
         seen.add(whole.tobytes())
     assert len(seen) > 50
@@ -132,14 +132,16 @@ def test_truncating_to_any_size_from_the_base_layer_on_is_a_clean_cut(file):
         assert all(section.state == "verified" for section in sections.values())
         if ENHANCEMENT in sections:
             assert size - len(short) < 8
-            words = len(sections[ENHANCEMENT].payload)
-            assert sections[ENHANCEMENT].payload == container.parse(file).sections[2].payload[:words]
+            kept = sections[ENHANCEMENT].payload
+            whole = container.parse(file).sections[2].payload
+            assert (kept[:2], kept[3:]) == (whole[:2], whole[3 : len(kept)])
+            assert kept[2] == (0 if short == file else enhancement.Flags.OPEN)
         else:
-            words = -4
+            kept = b""
             assert size < base + 16
         if short not in seen:
             seen.add(short)
-            cut = decoded(file[: start + 4 + words])
+            cut = decoded(file[: start + 2 + len(kept)])
             assert np.array_equal(facecodec.decode(short).pixels, cut.pixels)
     assert short == file
     assert len(seen) > 100
@@ -302,7 +304,7 @@ def test_hostile_enhancements_and_residuals_raise_errors_of_ours_only(file, word
     texture = weights.load(weights.newest("texture")).id[: enhancement.ID_BYTES]
     for payload in (words, b"\1" + words[1:]):
         data = rewritten(
-            file, ENHANCEMENT=texture + bytes([words[-1] % 2]) + payload, RESIDUAL=bytes(114) + words
+            file, ENHANCEMENT=texture + bytes([words[-1] % 4]) + payload, RESIDUAL=bytes(114) + words
         )
         width, height = (side.to_bytes(2, "little") for side in sides)
         moved = bytearray(data[:4] + width + height + data[8:])
@@ -326,7 +328,7 @@ def test_a_picture_larger_than_the_limit_is_not_begun(file):
 def test_an_enhancement_without_a_model_is_corrupt_or_unknown(file):
     with pytest.raises(CorruptError, match="no model id"):
         facecodec.decode(rewritten(file, ENHANCEMENT=b"no"))
-    with pytest.raises(WeightsError, match="texture weights 010203, which are not installed"):
+    with pytest.raises(WeightsError, match="texture weights 0102, which are not installed"):
         facecodec.decode(rewritten(file, ENHANCEMENT=bytes(range(1, 20))))
 
 
@@ -355,7 +357,7 @@ def accounted(data):
 
 def test_every_byte_is_accounted_for(lossless):
     about = accounted(lossless)
-    assert (about.version, about.width, about.height, about.faces, about.notes) == (1, 52, 52, 1, ())
+    assert (about.version, about.width, about.height, about.faces, about.notes) == (2, 52, 52, 1, ())
     assert [part.name for part in about.parts] == [
         "header",
         "section table",
@@ -366,7 +368,7 @@ def test_every_byte_is_accounted_for(lossless):
         "appearance check",
         "enhancement check",
         "enhancement model",
-        "enhancement order",
+        "enhancement flags",
         "enhancement",
         "residual check",
         "exact residual",
@@ -382,7 +384,7 @@ def test_geometry_and_optional_sections_are_accounted_for():
     payload = base_layer.encode_faces(faces, model)
     about = accounted(container.write(99, 98, model.id, {FACES: payload, 99: b"abc"}))
     sizes = {part.name: part.size for part in about.parts}
-    assert (about.faces, sizes["geometry"], sizes["optional section 99"]) == (2, 16, 7)
+    assert (about.faces, sizes["geometry"], sizes["optional section 99"]) == (2, 16, 5)
     short = container.write(99, 98, model.id, {FACES: payload[:9]})
     assert accounted(short).faces == 2
     with pytest.raises(CorruptError, match="no face count"):

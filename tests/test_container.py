@@ -35,12 +35,12 @@ def states(container):
 def test_every_byte_of_a_file():
     payloads = {64: b"abc", RESIDUAL: b"", ENHANCEMENT: bytes(range(130)), APPEARANCE: b"a", FACES: b"faces"}
     assert write(640, 480, ID, payloads) == bytes.fromhex(
-        "f55343 01 8002 e001 00112233"
-        "01 09  02 05  03 8601  04 04  c0 07"
-        "6661636573 53a0b720"
-        "61 43beb7e8"
-        "49aaae6b" + bytes(range(130)).hex() + "00000000"
-        "c2412435 616263"
+        "f55343 02 8002 e001 00112233"
+        "01 09  02 03  03 8401  04 02  c0 05"
+        "6661636573 90d87466"
+        "61 43be"
+        "49aa" + bytes(range(130)).hex() + "0000"
+        "c241 616263"
     )
 
 
@@ -81,8 +81,24 @@ def test_every_cut(file):
             else:
                 assert cut.state == "cut"
                 present = max(0, size - section.offset)
-                in_front = 0 if section.type in (FACES, APPEARANCE) else 4
+                in_front = 0 if section.type in (FACES, APPEARANCE) else 2
                 assert cut.payload == section.payload[: max(0, present - in_front)]
+
+
+@pytest.mark.parametrize("section_type", [APPEARANCE, ENHANCEMENT, 99])
+@pytest.mark.parametrize(("size", "check"), [(0, 2), (16_381, 2), (16_382, 4), (20_000, 4)])
+def test_long_sections_have_long_checks(section_type, size, check):
+    payload = bytes(range(250)) * (size // 250 + 1)
+    file = write(640, 480, ID, {FACES: b"", section_type: payload[:size]})
+    section = parse(file).sections[1]
+    assert section.length == size + check
+    assert (section.state, section.payload, section.missing) == ("verified", payload[:size], 0)
+    digest = crc32(payload[:size]).to_bytes(4, "little")[:check]
+    body = file[section.offset :]
+    assert digest == (body[size:] if section_type == APPEARANCE else body[:check])
+    if size and section_type != APPEARANCE:
+        cut = parse(file[:-7]).sections[1]
+        assert (cut.state, cut.missing, cut.payload) == ("cut", 7, payload[: size - 7])
 
 
 def test_every_flipped_bit_is_found_in_its_section():
@@ -119,7 +135,7 @@ FACES_ONLY = bytes([0x81, 9])
 
 def test_the_file_by_hand_is_good():
     assert parse(file_of(FACES_ONLY)).find(FACES).payload == b"faces"
-    assert parse(file_of(b"\x01\x09\xff\x04", bytes(4))).find(127).state == "verified"
+    assert parse(file_of(b"\x01\x09\xff\x02", bytes(2))).find(127).state == "verified"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +144,7 @@ def test_the_file_by_hand_is_good():
         pytest.param(b"\xff\xd8\xff\xe0", CorruptError, "not an FSC file", id="a JPEG"),
         pytest.param(b"\xf5SD", CorruptError, "not an FSC file", id="last byte of Magic"),
         pytest.param(b"\xf6", CorruptError, "not an FSC file", id="first byte of Magic"),
-        pytest.param(b"\xf5SC\x02", UnsupportedError, "version 2", id="Version 2"),
+        pytest.param(b"\xf5SC\x01", UnsupportedError, "version 1", id="Version 1"),
         pytest.param(b"\xf5SC\x00" + FILE[4:], UnsupportedError, "version 0", id="Version 0"),
         pytest.param(FILE[:4] + bytes(2) + FILE[6:], CorruptError, "0x480", id="Width 0"),
         pytest.param(FILE[:6] + bytes(2) + FILE[8:], CorruptError, "640x0", id="Height 0"),
@@ -143,7 +159,8 @@ def test_the_file_by_hand_is_good():
         pytest.param(
             file_of(b"\x81\x89\x80\x80\x80\x80\x00"), CorruptError, "than 5 bytes", id="Length of 6 bytes"
         ),
-        pytest.param(file_of(b"\x01\x09\x82\x03", bytes(3)), CorruptError, "3 bytes", id="Length 3"),
+        pytest.param(file_of(b"\x01\x09\x82\x01", bytes(1)), CorruptError, "have 1 bytes", id="Length 1"),
+        pytest.param(file_of(b"\x81\x03", faces=b""), CorruptError, "have 3 bytes", id="Length 3 of Faces"),
         pytest.param(
             file_of(b"\x01\x09\x82\x80\x80\x80\x80\x10"), CorruptError, "4294967296", id="Length 2^32"
         ),

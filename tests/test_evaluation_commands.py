@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class Toy:
         return Toy.truncate(whole, max_bytes) if max_bytes else whole
 
     @staticmethod
+    def encode_within(pixels: Any, sizes: Sequence[int], *, no_face: str) -> Iterator[bytes]:
+        return (Toy.encode(pixels, max_bytes=size, no_face=no_face) for size in sizes)
+
+    @staticmethod
     def decode(data: bytes, *, layers: str = "full", convolve: Any = None) -> Any:
         width, height = data[:2]
         grid, at = np.full((1, 1, 3), 128, np.uint8), HEAD
@@ -111,7 +116,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(codec, name, getattr(Toy, name))
     monkeypatch.setattr(identity, "features", Toy.features)
     monkeypatch.setattr(account, "info", Toy.info)
-    for name in ("encode", "embed"):
+    for name in ("encode", "encode_within", "embed"):
         monkeypatch.setattr(encoder, name, getattr(Toy, name))
     monkeypatch.setattr(measure_options, "KINDS", ())
 
@@ -477,7 +482,7 @@ def test_rd_of_one_picture(toy: None, packed: Path) -> None:
     assert by_setting["quality=100"].size == HEAD + 3 * sum(n * n for n in LEVELS)
     assert by_setting["quality=25"].size < by_setting["quality=50"].size < by_setting["quality=75"].size
     assert by_setting["base"].ms_ssim < by_setting["quality=100"].ms_ssim < 1
-    assert sum(point.setting.startswith("cut") for point in ours) == distortion.STEPS - 2
+    assert sum(point.setting.startswith("max-bytes=") for point in ours) == distortion.STEPS - 2
     assert measured.fall is not None and 0 <= measured.fall < 1
     assert distortion.measure(entry).fall is None
     assert distortion.Measured.kept(json.loads(json.dumps(asdict(measured)))) == measured

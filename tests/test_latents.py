@@ -83,19 +83,8 @@ def test_turns_gone_are_counted_from_the_first_of_a_block(turn, delay):
 
 def come(turn, part):
     """Return how far one block has come: the halves of turns, and the share of the last one."""
-    halves, share, _ = depth(np.array([[[turn]]], np.int8), part, 0).ravel().tolist()
+    halves, share = depth(np.array([[[turn]]], np.int8), part).ravel().tolist()
     return halves, share
-
-
-def test_the_last_map_of_depth_is_the_aim():
-    turns = np.arange(6, dtype=np.int8).reshape(2, 1, 3, 1)
-    near, like = (depth(turns, 0, aim) for aim in (0, 1))
-    assert near.shape == (2, 3, 3, 1)
-    assert np.array_equal(near[:, :2], like[:, :2])
-    assert (near[:, 2] == 0).all()
-    assert (like[:, 2] == 64).all()
-    each = depth(turns, 0, np.array([1, 0]).reshape(2, 1, 1, 1))
-    assert np.array_equal(each, np.stack([like[0], near[1]]))
 
 
 @given(st.integers(0, TURNS - 1), st.sampled_from([-1, 0, 1]))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facecodec.errors import CorruptError
-from facecodec.rans import Decoder, EmbeddedDecoder, Table, Tables, encode, encode_embedded
+from facecodec.rans import Decoder, EmbeddedDecoder, Table, Tables, encode
 
 SPEC = (Path(__file__).parents[1] / "bitstream_spec.md").read_text(encoding="utf-8")
 
@@ -22,7 +22,7 @@ def cumulative(frequencies):
     return [(sum(frequencies[:i]) * (2**24 - n) >> k) + i for i in range(n + 1)]
 
 
-def plain_python_encode(symbols, tables, s):
+def plain_python_encode(symbols, tables, s=0):
     words = []
     for i, c in zip(reversed(symbols), reversed(tables), strict=True):
         w = c[i + 1] - c[i]
@@ -36,7 +36,7 @@ def plain_python_encode(symbols, tables, s):
     return words[::-1]
 
 
-def plain_python_decode(words, tables):
+def plain_python_decode(words, tables, close):
     """Return the symbols, how many of them are certain in an embedded stream, and the last state."""
     words, s = list(words), 0
 
@@ -47,7 +47,7 @@ def plain_python_decode(words, tables):
     s = refill()
     symbols, certain = [], 0
     for c in tables:
-        certain += s > 2**32 or bool(words)
+        certain += s >= close or bool(words)
         q = s % 2**24
         symbols.append(bisect_right(c, q) - 1)
         s = (s >> 24) * (c[symbols[-1] + 1] - c[symbols[-1]]) + q - c[symbols[-1]]
@@ -55,8 +55,18 @@ def plain_python_decode(words, tables):
     return symbols, certain, (len(words), s)
 
 
-def words_of(data):
-    return np.frombuffer(data, "<u4").tolist()
+def words_of(data, size=None):
+    """Return the whole words of the first bytes of a stream of so many bytes, and what its end is below."""
+    size = len(data) if size is None else size
+    close = 2**32 if len(data) < size else 1 if data[:1] == b"\0" else 2**16
+    if data[:1] == b"\0":
+        data, size = data[1:], size - 1
+    else:
+        size += 2
+        data += bytes(2 * (close == 2**16 and len(data) > 0))
+    first = size % 4 or 4
+    ends = range(first, len(data) + 1, 4)
+    return [int.from_bytes(data[max(0, end - 4) : end], "big") for end in ends], close
 
 
 def flat(groups):
@@ -95,49 +105,76 @@ def group_lists(draw):
 
 
 @given(group_lists())
-def test_a_plain_stream_is_the_one_of_the_specification_and_decodes(groups):
+def test_a_stream_is_the_one_of_the_specification_and_decodes(groups):
     symbols, tables = flat(groups)
     data = encode(with_tables(groups))
-    assert words_of(data) == plain_python_encode(symbols, tables, 0)
-    read, _, end = plain_python_decode(words_of(data), tables)
-    assert (read, end) == (symbols, (0, 0))
-    decoder = Decoder(data)
+    words, close = words_of(data)
+    read, certain, (left, start) = plain_python_decode(words, tables, close)
+    assert (read, left) == (symbols, 0)
+    assert start < close
+    assert words == plain_python_encode(symbols, tables, start)
+    decoder, embedded = Decoder(data), EmbeddedDecoder(data)
     for run, table in with_tables(groups):
         taken = decoder.take(len(run), table)
         assert taken.dtype == np.int32
         assert taken.tolist() == run.tolist()
+        part = embedded.take(len(run), table)
+        assert part.dtype == np.int32
+        assert part.tolist() == run[: part.size].tolist()
+        certain -= part.size
     decoder.finish()
+    assert certain == 0
+    assert embedded.exhausted
+    assert embedded.take(9, Table(np.array([4000, 96]))).size == 0
+    embedded.finish()
 
 
 @given(group_lists())
-def test_an_embedded_stream_is_the_one_of_the_specification_and_decodes(groups):
+def test_what_is_left_out_of_a_stream_is_0(groups):
     symbols, tables = flat(groups)
-    data = encode_embedded(with_tables(groups))
-    assert words_of(data) == plain_python_encode(symbols, tables, 2**32)
-    assert plain_python_decode(words_of(data), tables) == (symbols, len(symbols), (0, 2**32))
-    decoder = EmbeddedDecoder(data)
-    assert decoder.exhausted == (not symbols)
-    for run, table in with_tables(groups):
-        taken = decoder.take(len(run), table)
-        assert taken.dtype == np.int32
-        assert taken.tolist() == run.tolist()
-    assert decoder.exhausted
-    assert decoder.take(9, Table(np.array([4000, 96]))).size == 0
-    decoder.finish()
+    data = encode(with_tables(groups))
+    words, close = words_of(data)
+    start = plain_python_decode(words, tables, close)[2][1]
+    whole = b"".join(word.to_bytes(4, "big") for word in plain_python_encode(symbols, tables, start))
+    short = whole.lstrip(b"\0")
+    assert data == (short[:-2] if close > 1 else short and b"\0" + short)
+    assert close == 1 or not any(short[-2:])
+
+
+def test_few_streams_begin_with_0():
+    rng = np.random.default_rng(3)
+    tables = Tables(np.array([[4096, 8000, 4288], [200, 200, 15984], [5000, 6000, 5384]]))
+    long = []
+    for size in rng.integers(20, 90, 300):
+        rows = rng.integers(3, size=size)
+        drawn = (rng.random((size, 1)) > tables._frequencies[rows].cumsum(1) / 2**14).sum(1)
+        long.append(encode([(drawn, tables.pick(rows))])[0] == 0)
+    assert np.mean(long) < 0.1
+
+
+@given(group_lists(), st.integers(0, 60))
+def test_only_symbols_that_take_next_to_nothing_are_not_certain(groups, count):
+    symbols, tables = flat(groups)
+    decoder = EmbeddedDecoder(encode(with_tables(groups)))
+    taken = [int(symbol) for run, table in with_tables(groups) for symbol in decoder.take(len(run), table)]
+    assert taken == symbols[: len(taken)]
+    left = plain_python_encode(symbols[len(taken) :], tables[len(taken) :], 0)
+    assert len(left) <= 1
+    assert sum(left) < 2**16
 
 
 @given(group_lists())
-def test_every_cut_of_an_embedded_stream_gives_the_certain_symbols(groups):
+def test_every_cut_of_a_stream_gives_the_certain_symbols(groups):
     symbols, tables = flat(groups)
-    data = encode_embedded(with_tables(groups))
+    data = encode(with_tables(groups))
     previous = 0
     for size in range(len(data) + 1):
-        decoder = EmbeddedDecoder(data[:size])
+        decoder = EmbeddedDecoder(data[:size], len(data) - size)
         taken = [
             int(symbol) for run, table in with_tables(groups) for symbol in decoder.take(len(run), table)
         ]
-        certain = plain_python_decode(words_of(data[: size // 4 * 4]), tables)[1]
-        assert taken == symbols[:certain]
+        words, close = words_of(data[:size], len(data))
+        assert taken == symbols[: plain_python_decode(words, tables, close)[1]]
         assert len(taken) >= previous
         assert decoder.exhausted or len(taken) == len(symbols)
         previous = len(taken)
@@ -145,69 +182,59 @@ def test_every_cut_of_an_embedded_stream_gives_the_certain_symbols(groups):
 
 def test_an_exhausted_decoder_gives_nothing_more_and_finishes():
     table = Table(np.full(64, 64))
-    decoder = EmbeddedDecoder(encode_embedded([(np.arange(64), table)])[:20])
-    assert decoder.take(64, table).tolist() == list(range(17))
+    data = encode([(np.arange(64), table)])
+    decoder = EmbeddedDecoder(data[:20], len(data) - 20)
+    assert decoder.take(64, table).tolist() == list(range(19))
     assert decoder.exhausted
     assert decoder.take(1, table).size == 0
     decoder.finish()
 
 
-@pytest.mark.parametrize("size", range(8))
-def test_less_than_two_words_make_nothing_certain(size):
-    assert EmbeddedDecoder(encode_embedded([])[:size]).exhausted
+def test_less_than_two_words_of_more_make_nothing_certain():
+    data = encode([(SYMBOLS, TABLE)])
+    second = (len(data) + 2) % 4 + 4
+    for size in range(len(data)):
+        assert EmbeddedDecoder(data[:size], len(data) - size).exhausted == (size < second)
 
 
 def test_the_example_of_the_specification():
-    lines = dict(re.findall(r"^    (Frequencies|Symbols|C|Plain|Embedded) +(.+)$", SPEC, re.MULTILINE))
+    lines = dict(re.findall(r"^    (Frequencies|Symbols|C|Stream) +(.+)$", SPEC, re.MULTILINE))
     frequencies, symbols, c = (
         [int(word) for word in lines[name].split()] for name in ("Frequencies", "Symbols", "C")
     )
-    plain, embedded = ([int(word, 16) for word in lines[name].split()] for name in ("Plain", "Embedded"))
+    data = bytes.fromhex(lines["Stream"])
     assert cumulative(frequencies) == c
     groups = [(np.array(symbols), Table(np.array(frequencies)))]
-    assert words_of(encode(groups)) == plain
-    assert words_of(encode_embedded(groups)) == embedded
+    assert encode(groups) == data
     certain = [
-        len(EmbeddedDecoder(encode_embedded(groups)[: 4 * count]).take(len(symbols), groups[0][1]))
-        for count in range(len(embedded) + 1)
+        len(EmbeddedDecoder(data[:size], len(data) - size).take(len(symbols), groups[0][1]))
+        for size in range(len(data) + 1)
     ]
-    assert certain == [0, 0, 4, 8]
+    assert certain == [0] * 6 + [3] * 2 + [8]
+    assert certain[-1] == len(symbols) - 1
 
 
-def test_the_words_of_version_1_never_change():
+def test_the_words_of_version_2_never_change():
     rng = np.random.default_rng(1)
     steep, even = Table(np.array([4093, 0, 1, 2])), Table(np.full(4096, 16))
     groups = [(rng.integers(4, size=3), steep), (rng.integers(4096, size=3), even), (np.zeros(9, int), steep)]
-    assert encode(groups).hex() == "d8ff6e12fdcfffcf3ff0ffc0"
-    assert encode_embedded(groups).hex() == "380d0800fdcfff6cc4d8ff780ceb084e"
+    assert encode(groups).hex() == "00126effd8cfffcffdc0fff03f"
+    assert encode([(SYMBOLS[:20], TABLE)]).hex() == "3b0cb2d24e3c"
 
 
 def test_no_symbols():
     assert encode([]) == b""
     Decoder(b"").finish()
-    assert encode_embedded([]) == bytes.fromhex("01000000 00000000")
-    EmbeddedDecoder(encode_embedded([])).finish()
+    EmbeddedDecoder(b"").finish()
 
 
-def test_an_embedded_stream_costs_at_most_one_word_more():
-    table = Table(np.array([3000, 1000, 96]))
-    for count in range(2, 200):
-        groups = [(np.arange(count) % 3, table)]
-        assert len(encode_embedded(groups)) - len(encode(groups)) in (0, 4)
+DECODERS = [pytest.param(Decoder, id="plain"), pytest.param(EmbeddedDecoder, id="embedded")]
 
 
-CODERS = [
-    pytest.param(encode, Decoder, id="plain"),
-    pytest.param(encode_embedded, EmbeddedDecoder, id="embedded"),
-]
-
-
-@pytest.mark.parametrize(("encoder", "decoder_class"), CODERS)
+@pytest.mark.parametrize("decoder_class", DECODERS)
 @given(groups=group_lists(), bit=st.integers(0, 10_000))
-def test_a_flipped_bit_is_found_or_a_cut_or_makes_the_stream_of_other_symbols(
-    encoder, decoder_class, groups, bit
-):
-    stream = bytearray(encoder(with_tables(groups)))
+def test_a_flipped_bit_is_found_or_an_end_or_makes_the_stream_of_other_symbols(decoder_class, groups, bit):
+    stream = bytearray(encode(with_tables(groups)))
     if not stream:
         return
     stream[bit // 8 % len(stream)] ^= 1 << bit % 8
@@ -217,7 +244,12 @@ def test_a_flipped_bit_is_found_or_a_cut_or_makes_the_stream_of_other_symbols(
         decoder.finish()
     except CorruptError:
         return
-    assert encoder(taken) == stream or (decoder_class is EmbeddedDecoder and decoder.exhausted)
+    if decoder_class is Decoder:
+        words, close = words_of(bytes(stream))
+        symbols, tables = flat([(run, f) for (run, _), (_, f) in zip(taken, groups, strict=True)])
+        start = plain_python_decode(words, tables, close)[2][1]
+        assert start < close
+        assert words == plain_python_encode(symbols, tables, start)
 
 
 SYMBOLS = np.arange(40) % 4
@@ -231,8 +263,9 @@ TABLE = Table(np.array([1000, 1000, 1000, 1096]))
         pytest.param(lambda data: data + b"\1\2\3\4", id="a word long"),
         pytest.param(lambda data: data + bytes(4), id="a zero word long"),
         pytest.param(lambda data: bytes([data[0] ^ 4]) + data[1:], id="a flipped bit"),
-        pytest.param(lambda data: data[:-1], id="not whole words"),
-        pytest.param(lambda data: bytes(4) + data, id="first word zero"),
+        pytest.param(lambda data: data[:-1], id="a byte short"),
+        pytest.param(lambda data: bytes(1) + data, id="without what is left out"),
+        pytest.param(lambda data: bytes(2) + data, id="two bytes of 0"),
     ],
 )
 def test_a_damaged_plain_stream_is_refused(damage):
@@ -248,20 +281,20 @@ def test_a_damaged_plain_stream_is_refused(damage):
     [
         pytest.param(lambda data: data + b"\1\2\3\4", id="a word long"),
         pytest.param(lambda data: data[:3] + b"\xff" + data[4:], id="a byte set"),
-        pytest.param(lambda data: bytes(4) + data, id="first word zero"),
+        pytest.param(lambda data: bytes(2) + data, id="two bytes of 0"),
     ],
 )
 def test_a_damaged_embedded_stream_is_refused(damage):
-    data = encode_embedded([(SYMBOLS, TABLE)])
+    data = encode([(SYMBOLS, TABLE)])
     with pytest.raises(CorruptError):
         decoder = EmbeddedDecoder(damage(data))
         decoder.take(len(SYMBOLS), TABLE)
         decoder.finish()
 
 
-@pytest.mark.parametrize(("encoder", "decoder_class"), CODERS)
-def test_symbols_left_over_are_refused(encoder, decoder_class):
-    decoder = decoder_class(encoder([(SYMBOLS, TABLE)]))
+@pytest.mark.parametrize("decoder_class", DECODERS)
+def test_symbols_left_over_are_refused(decoder_class):
+    decoder = decoder_class(encode([(SYMBOLS, TABLE)]))
     decoder.take(len(SYMBOLS) - 1, TABLE)
     with pytest.raises(CorruptError):
         decoder.finish()
@@ -320,13 +353,12 @@ def test_picked_tables_code_as_if_each_symbol_were_a_group(pairs):
     whole = [(symbols, Tables(ROWS).pick(rows))]
     single = [(symbols[i : i + 1], Table(ROWS[row])) for i, row in enumerate(rows.tolist())]
     assert encode(whole) == encode(single)
-    data = encode_embedded(whole)
-    assert data == encode_embedded(single)
-    decoder = Decoder(encode(whole))
+    data = encode(whole)
+    decoder = Decoder(data)
     assert decoder.take(len(rows), Tables(ROWS).pick(rows)).tolist() == symbols.tolist()
     decoder.finish()
     for size in range(len(data) + 1):
-        at_once, one_by_one = EmbeddedDecoder(data[:size]), EmbeddedDecoder(data[:size])
+        at_once, one_by_one = (EmbeddedDecoder(data[:size], len(data) - size) for _ in range(2))
         taken = at_once.take(len(rows), Tables(ROWS).pick(rows)).tolist()
         assert taken == [int(s) for _, table in single for s in one_by_one.take(1, table)]
         assert taken == symbols[: len(taken)].tolist()

@@ -122,12 +122,21 @@ def test_a_table_that_does_not_exist_is_corrupt(at):
         decode(bytes(payload), pixels)
 
 
-def test_payloads_that_end_early_or_late_are_corrupt():
+def test_payloads_that_end_before_their_stream_or_late_are_corrupt():
     pixels, decoded = noise(12, 12), waves(12, 12)
     payload = encode_exact(pixels, decoded)
-    for wrong in (payload[: SIDE_BYTES - 1], payload[:-4], payload[:-1], payload + bytes(4), b""):
+    for wrong in (payload[: SIDE_BYTES - 1], payload + bytes(4), payload + b"\1\2\3\4", b""):
         with pytest.raises(CorruptError):
             decode(wrong, decoded)
+
+
+def test_a_stream_that_ends_early_is_corrupt_or_of_other_pixels():
+    """The Check of its section tells them apart."""
+    pixels, decoded = noise(12, 12), waves(12, 12)
+    payload = encode_exact(pixels, decoded)
+    for size in range(SIDE_BYTES, len(payload)):
+        with suppress(CorruptError):
+            assert not np.array_equal(decode(payload[:size], decoded), pixels)
 
 
 @pytest.mark.parametrize("index", range(TABLES))

@@ -429,7 +429,7 @@ def test_a_frozen_texture_computes_what_was_trained(tmp_path, monkeypatch):
     gone = np.array([[[[-1, 0, 5], [11, 23, 24]]]], np.int8)
     around = texture.surroundings(prediction, model)
     planes = [np.ascontiguousarray(part.transpose(2, 0, 1)[None]) for part in (rough, prediction)]
-    passed = latents.depth(gone, -1, 1)
+    passed = latents.depth(gone, -1)
     lacking, features = synthesis.filtered(*planes, passed, model)
     hints = hints_of(features, model)
     changes = texture.changed(views, hints, around.at_8, around.at_16, model)
@@ -1092,13 +1092,12 @@ def test_likeness_is_lacking_where_faces_change():
     network, pixels = likeness.Likeness(), waves(128, 128)
     pictures = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().repeat(2, 1, 1, 1)
     frames = torch.tensor([[[1.0, 0, 8], [0, 1, 8]], [[0.0, 0, 0], [0, 0, 0]]])
-    wanted = np.array([True, True])
-    assert network.lacking(pictures, pictures, frames, wanted).item() == pytest.approx(0, abs=1e-5)
+    depth = np.array([-20.0, -5.0])
+    assert network.lacking(pictures, pictures, frames, depth).item() == pytest.approx(0, abs=1e-5)
     decoded = (pictures * 0.5).requires_grad_()
-    lacking = network.lacking(decoded, pictures, frames, wanted)
+    lacking = network.lacking(decoded, pictures, frames, depth)
     lacking.backward()
     assert lacking.item() > 0.001
     assert decoded.grad[0].abs().sum() > 0
     assert decoded.grad[1].abs().sum() == 0
-    assert network.lacking(decoded, pictures, 0 * frames, wanted).item() == 0
-    assert network.lacking(decoded, pictures, frames, ~wanted).item() == 0
+    assert network.lacking(decoded, pictures, 0 * frames, depth).item() == 0

@@ -61,7 +61,7 @@ class Real(click.FloatRange):
     type=click.Choice(["fidelity", "recognition"]),
     default="fidelity",
     show_default=True,
-    help="What bits go to first, and decoders aim at: all of the picture alike, or what tells people apart.",
+    help="What bits go to first: all of the picture alike, or what tells people apart.",
 )
 def encode(
     image: str,

@@ -19,7 +19,7 @@ from facecodec.evaluation.pictures import Entry
 Pixels = npt.NDArray[np.uint8]
 
 STEPS = 16
-"""Sizes at which one file is cut, from its base layer to its end."""
+"""Sizes of files, from the base layer alone to that of all refinements."""
 
 QUALITIES = (25, 50, 75, 90)
 TARGETS = (26, 28, 30, 32, 34)
@@ -36,7 +36,7 @@ METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
 class Point:
     """One whole file: the ``setting`` that made it, its ``size`` in bytes, ``psnr`` in dB, ``ms_ssim`` 0..1.
 
-    Times are of the processor (of the clock for external commands); that of a cut is that of its whole file.
+    Times are of the processor (of the clock for external commands); of files within a size, that of all.
     """
 
     codec: str
@@ -102,9 +102,9 @@ def _encoded(pixels: Pixels, quality: int) -> tuple[bytes, float]:
 def _ours(full: bytes, spent: float, pixels: Pixels) -> Iterator[File]:
     base = codec.strip(full, "base")
     yield _decoded("base", base, spent)
-    sizes = np.geomspace(len(base), len(full), STEPS).round().astype(int)
-    for number, size in enumerate(sizes[1:-1], 1):
-        yield _decoded(f"cut {number}", codec.truncate(full, int(size)), spent)
+    sizes = np.geomspace(len(base), len(full), STEPS).round().astype(int).tolist()[1:-1]
+    for size, data in zip(sizes, encoder.encode_within(pixels, sizes, no_face="encode"), strict=True):
+        yield _decoded(f"max-bytes={size}", data, spent)
     yield _decoded("quality=100", full, spent)
     for value in QUALITIES:
         yield _decoded(f"quality={value}", *_encoded(pixels, value))

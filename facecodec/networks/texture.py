@@ -1,7 +1,7 @@
 """The training twins of the texture networks of the integer decoder.
 
 what is known of latents, prediction -> trits -> how likely 0 is, and how trits lean, of every latent
-rough picture, prediction, turns gone, aim -> filter -> what the rough picture lacks
+rough picture, prediction, turns gone -> filter -> what the rough picture lacks
 
 The prediction enters the first through ``around``: the base layer is the hyperprior.
 """
@@ -23,8 +23,8 @@ WIDTHS = {2: 24, 4: 48, 8: 64, 16: 96}
 """Channels of the grids of levels, by their pixels."""
 DOWN = {2: 32, 4: 48, 8: 64}
 UP = {8: 48, 4: 32, 2: 16}
-FILTER = {2: 32, 4: 64, 8: 128, 16: 192}
-FILTER_UP = {8: 96, 4: 64, 2: 32}
+FILTER = {2: 64, 4: 128, 8: 192, 16: 256}
+FILTER_UP = {8: 128, 4: 128, 2: 64}
 HINTS = {2: 16, 4: 32, 8: 32, 16: 32}
 """Channels of what the filter tells the networks of trits, coarsest last."""
 ZERO_LOW, ZERO_STEP = -3.0, 0.25
@@ -155,13 +155,13 @@ class Trits(nn.Module):
 
 
 class Filter(nn.Module):
-    """What a rough picture lacks, from the prediction, how early its stream was cut, and an aim (twin)."""
+    """What a rough picture lacks, from the prediction and how early its stream was cut (twin)."""
 
     def __init__(self) -> None:
         """Make the layers with fresh weights."""
         super().__init__()
         act = self.activation = Activation(BYTE_TOP)
-        self.enter = conv(27, FILTER[2])
+        self.enter = conv(26, FILTER[2])
         self.down = nn.ModuleDict(
             {str(grid): conv(FILTER[grid // 2], FILTER[grid], stride=2) for grid in (4, 8, 16)}
         )
@@ -182,7 +182,7 @@ class Filter(nn.Module):
     def forward(self, rough: Tensor, prediction: Tensor, told: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return what is lacking (N, 3, H, W) in grey levels, and the features of each grid, coarsest first.
 
-        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``told`` (N, 3, H/16, W/16) is their depth.
+        ``rough`` and ``prediction`` (N, 3, H, W) are 0..255, ``told`` (N, 2, H/16, W/16) is their depth.
         """
         act = self.activation
         seen = F.pixel_unshuffle(torch.cat([rough, prediction], 1) * STEP, 2)

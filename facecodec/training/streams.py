@@ -105,7 +105,7 @@ class Cut:
         nowhere = [np.zeros(cell.shape, np.uint16) for cell in self.cells]
         samples = replace(self, gone=last).samples(nowhere, np.zeros((3, TABLES), np.int8), rest)
         rough = predictions + torch.from_numpy(wavelet.synthesised(samples)).float() / UNITS
-        told = torch.from_numpy(latents.depth(last, 1, 0)).float()
+        told = torch.from_numpy(latents.depth(last, 1)).float()
         with torch.autocast("cpu", torch.bfloat16):
             lacking, features = model.filter(rough.round().clamp(0, 255), predictions, told)
             hints = model.hint([feature.detach() for feature in features])

@@ -1,10 +1,10 @@
 """Train the texture networks: one model for all rates.
 
-First the filter learns from what decoders make of streams that were cut anywhere.  Its loss is the error, or
-a hybrid metric (LFIC, arXiv 1812.10067) where it is told to aim at likeness: the error, and what the codec's
-own recogniser makes of the faces.  Then the networks that tell the tables of trits learn from latents as
-decoders know them, and from where the filter expects them, in planes drawn at random: their loss is the size
-of what is still to come of a plane, at each of its turns, against that without them.
+First the filter learns from what decoders make of streams that were cut anywhere.  Its loss is a hybrid
+metric (LFIC, arXiv 1812.10067): the error, and what the codec's own recogniser makes of the faces that were
+cut first.  Then the networks that tell the tables of trits learn from latents as decoders know them, and from
+where the filter expects them, in planes drawn at random: their loss is the size of what is still to come of a
+plane, at each of its turns, against that without them.
 """
 
 from __future__ import annotations
@@ -41,14 +41,8 @@ LATEST = 7
 """Blocks are put off by fewer turns."""
 REGIONAL = 1 / 4
 LEAST_BITS = 300.0
-AIMED = 1 / 3
-"""How many crops are filtered for likeness."""
-AIMED_UNTIL = 13
-"""The turn before which they are cut: later faces are alike in any case."""
-AIMED_ERROR = 1 / 4
-"""What their error counts for."""
-LIKENESS_WEIGHT = 6.0
-LIKENESS_STEPS = 2
+LIKENESS_WEIGHT = 0.5
+LIKENESS_STEPS = 4
 """Faces are looked at once in so many steps."""
 FIRST_BEFORE = 8.0
 """How many trits all offsets together count for in the table of each."""
@@ -143,11 +137,9 @@ def put_off(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return whole
 
 
-def turns(
-    rng: np.random.Generator, shape: tuple[int, ...], first: int = ASKED, end: int | np.ndarray = TURNS
-) -> np.ndarray:
-    """Return turns gone int8 (N, 1, h, w), before ``end`` (N,); blocks of every fourth crop are put off."""
-    turn = rng.integers(first, end, BATCH)[:, None, None, None]
+def turns(rng: np.random.Generator, shape: tuple[int, ...], earliest: int = ASKED) -> np.ndarray:
+    """Return turns gone int8 (N, 1, h, w); the blocks of every fourth crop are put off."""
+    turn = rng.integers(earliest, TURNS, (BATCH, 1, 1, 1))
     return latents.gone(turn, put_off(rng, shape) * (rng.random((BATCH, 1, 1, 1)) < REGIONAL))
 
 
@@ -160,22 +152,17 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
     for step in run.steps():
         pictures, predictions, frames = draw.batch()
         cells = finest(pictures, predictions)
-        aims = rng.random(BATCH) < AIMED
-        cut = Cut.at_plane(
-            cells, turns(rng, cells[0].shape[2:], FILTERED_FROM, np.where(aims, AIMED_UNTIL, TURNS))
-        )
+        cut = Cut.at_plane(cells, turns(rng, cells[0].shape[2:], FILTERED_FROM))
         before, after = cut.expect(model, predictions, counted["settle.rest"])
         expected, _ = lacking_share(before, after, pictures)
-        expected = expected.mean()
-        named, told = drawn(cut, model, predictions, aims, rng)
+        named, told = drawn(cut, model, predictions, rng)
         rough = rough_picture(cut, named, predictions, counted)
         with torch.autocast("cpu", torch.bfloat16):
             lacking, _ = model.filter(rough.round().clamp(0, 255), predictions, told)
-        shares, gain = lacking_share(rough, rough + lacking, pictures)
-        loss = (shares * torch.from_numpy(np.where(aims, AIMED_ERROR, 1)).float()).mean()
+        loss, gain = lacking_share(rough, rough + lacking, pictures)
         unlike = torch.zeros(())
         if step % LIKENESS_STEPS == 0:
-            unlike = likeness.lacking(rough + lacking, pictures, frames, aims)
+            unlike = likeness.lacking(rough + lacking, pictures, frames, -told[:, 0].mean((1, 2)).numpy())
         run.descend(expected + loss + LIKENESS_WEIGHT * unlike, clip=1.0)
         run.note(loss=loss.item(), expected=expected.item(), gain=gain, unlike=LIKENESS_STEPS * unlike.item())
         if step % LOG_STEPS == LOG_STEPS - 1:
@@ -183,15 +170,15 @@ def learn_filter(run: Run[Texture], data: Path, cache: Path) -> None:
 
 
 def lacking_share(rough: Tensor, filtered: Tensor, pictures: Tensor) -> tuple[Tensor, float]:
-    """Return the share of the error that the filter leaves of each picture (N,), and its mean gain in dB."""
+    """Return the share of the error that the filter leaves of pictures, and its gain in dB, both means."""
     error, left = ((seen - pictures).square().mean((1, 2, 3)) for seen in (rough, filtered))
     gain = 10 * torch.log10((error + 0.1) / (left.detach() + 0.1)).mean()
-    return left / (error + 1), gain.item()
+    return (left / (error + 1)).mean(), gain.item()
 
 
 @torch.no_grad()
 def drawn(
-    cut: Cut, model: Texture, predictions: Tensor, aims: np.ndarray, rng: np.random.Generator
+    cut: Cut, model: Texture, predictions: Tensor, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], Tensor]:
     """Go on to where streams are cut in these turns; return the tables told last, and what filters are told.
 
@@ -204,7 +191,7 @@ def drawn(
     shares = (1 + (BEGUN - 1) * rng.random(len(predictions)) ** 2) / BEGUN
     cut.refine(share_of(due, named, shares))
     parts = np.floor(2 * shares - 0.5).astype(np.int16)[:, None, None, None]
-    return named, torch.from_numpy(latents.depth(cut.gone, parts, aims[:, None, None, None])).float()
+    return named, torch.from_numpy(latents.depth(cut.gone, parts)).float()
 
 
 def rough_picture(

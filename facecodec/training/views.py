@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from facecodec import base_layer, faces, weights
-from facecodec.encoder import face_encoder, identity_codes
+from facecodec.face_codes import face_encoder, identity_codes
 from facecodec.networks import exact_torch
 from facecodec.training.data import Pictures
 
