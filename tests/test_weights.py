@@ -44,6 +44,14 @@ def test_a_kind_is_not_its_prefix(folder):
         weights.named("texture", identifier)
 
 
+def test_an_id_of_two_models_is_of_neither(folder):
+    install(folder, {"base-v1": TENSORS, "base-v2": TENSORS, "base-v3": {"other": np.ones(3, np.int8)}})
+    short, other = (weights.load(name).id[:2] for name in ("base-v1", "base-v3"))
+    with pytest.raises(WeightsError, match=f"base-v1 and base-v2 are both base weights {short.hex()}"):
+        weights.named("base", short)
+    assert weights.named("base", other) == "base-v3"
+
+
 def test_an_unknown_id_is_named(folder):
     install(folder, {"base-v1": TENSORS})
     with pytest.raises(WeightsError, match=r"needs base weights 00112233445566ff, which are not installed"):
