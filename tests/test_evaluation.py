@@ -572,7 +572,7 @@ def test_tables_of_codes() -> None:
     for group, row in enumerate(rows):
         assert (row[found[:, 8 * group : 8 * group + 8] + 15] > 0).all()
     sizes = codes.coded_bytes(found)
-    assert np.mean(sizes) == pytest.approx(codes._information(found), abs=2)
+    assert np.mean(sizes) == pytest.approx(codes._information(found), abs=0.5)
 
 
 def test_accuracy_against_bytes_of_code() -> None:

@@ -29,8 +29,8 @@ TARGETS = (16, 24, 32, 48, 64, 96)
 
 AXES = (256, 192, 128, 96, 64, 48, 32)
 PRECISION = 14
-STATE = 4
-"""Bytes that a stream costs beside its information, about."""
+STATE = 1.5
+"""Bytes of a stream beside what its symbols take."""
 
 FINEST, COARSEST = 0.005, 0.6
 SEARCH = 14

@@ -15,6 +15,8 @@ import torch
 from ..exact import BYTE_TOP, Layer, Map, add_clip
 from .eight_bits import KERNEL_TOP, supported
 
+NARROW = 2
+"""Columns of maps whose strided sums oneDNN gets wrong with AMX (torch 2.13), differently each time."""
 MAX_SHIFT = 13
 """Beyond it a quarter of the last bit would not count in the sums of maps that stay within eight bits."""
 
@@ -57,6 +59,8 @@ def _eight_bits(layer: Layer, size: tuple[int, int]) -> _EightBits | None:
     """Return a layer as oneDNN runs it on maps of this size, None if it cannot."""
     weight = layer.weight * np.ldexp(np.float32(1), layer.shift)[:, None, None, None]
     if not supported() or np.abs(weight).max() > KERNEL_TOP or layer.shift.max() > MAX_SHIFT:
+        return None
+    if layer.stride == 2 and size[1] <= NARROW:
         return None
     return _EightBits(layer, torch.from_numpy(weight).to(torch.int8), size)
 
