@@ -482,7 +482,7 @@ def test_rd_of_one_picture(toy: None, packed: Path) -> None:
     assert by_setting["quality=100"].size == HEAD + 3 * sum(n * n for n in LEVELS)
     assert by_setting["quality=25"].size < by_setting["quality=50"].size < by_setting["quality=75"].size
     assert by_setting["base"].ms_ssim < by_setting["quality=100"].ms_ssim < 1
-    assert sum(point.setting.startswith("max-bytes=") for point in ours) == distortion.STEPS - 2
+    assert sum(point.setting.startswith("size ") for point in ours) == distortion.STEPS - 2
     assert measured.fall is not None and 0 <= measured.fall < 1
     assert distortion.measure(entry).fall is None
     assert distortion.Measured.kept(json.loads(json.dumps(asdict(measured)))) == measured

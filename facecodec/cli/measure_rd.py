@@ -44,8 +44,8 @@ MOST_GROUPS = 12
 def rd(sitting: Sitting, others: tuple[Peer, ...], walk: int) -> None:
     """Measure rate and distortion beside other formats.
 
-    One file of full quality is cut to many sizes; the others sweep their quality. Whole files count, and the
-    PSNR over R, G and B and the MS-SSIM of what they decode to. rd.csv holds every file of every picture.
+    Ours are made for many sizes, from the base layer to full quality; the others sweep their quality. Whole
+    files count, and the PSNR over R, G and B and the MS-SSIM of what they decode to. rd.csv holds every file of every picture.
     """
     from facecodec.evaluation import distortion, examples
 
@@ -97,7 +97,7 @@ def _show(result: dict[str, Any]) -> None:
         click.echo()
     everything = result["groups"]["all"]
     for mean in everything["curves"]["fsc"]:
-        if not mean["setting"].startswith("cut"):
+        if not mean["setting"].startswith("size"):
             quality = "-" if mean["psnr"] is None else f"{mean['psnr']:.2f}"
             click.echo(f"{mean['setting']:12}{mean['bytes']:10.1f} bytes{quality:>8} dB")
     for codec, spent in everything["milliseconds"].items():

@@ -103,8 +103,8 @@ def _ours(full: bytes, spent: float, pixels: Pixels) -> Iterator[File]:
     base = codec.strip(full, "base")
     yield _decoded("base", base, spent)
     sizes = np.geomspace(len(base), len(full), STEPS).round().astype(int).tolist()[1:-1]
-    for size, data in zip(sizes, encoder.encode_within(pixels, sizes, no_face="encode"), strict=True):
-        yield _decoded(f"max-bytes={size}", data, spent)
+    for number, data in enumerate(encoder.encode_within(pixels, sizes, no_face="encode"), 1):
+        yield _decoded(f"size {number}", data, spent)
     yield _decoded("quality=100", full, spent)
     for value in QUALITIES:
         yield _decoded(f"quality={value}", *_encoded(pixels, value))
