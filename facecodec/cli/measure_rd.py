@@ -45,8 +45,8 @@ def rd(sitting: Sitting, others: tuple[Peer, ...], walk: int) -> None:
     """Measure rate and distortion beside other formats.
 
     Ours are made for many sizes, from the base layer to full quality; the others sweep their quality. Whole
-    files count, and the PSNR over R, G and B and the MS-SSIM of what they decode to. rd.csv holds every file of
-    every picture.
+    files count, and the PSNR over R, G and B and the MS-SSIM of what they decode to. rd.csv holds every file
+    of every picture.
     """
     from facecodec.evaluation import distortion, examples
 
