@@ -178,6 +178,8 @@ def encode_within(
 
     Arguments and errors are those of ``encode``; the picture is looked at once.
     """
+    if no_face not in ("error", "encode") or tune not in TUNES:
+        raise ValueError("no_face is error or encode, tune is fidelity or recognition")
     yield from _within(_Base.of(image, no_face, aligned), sizes, tune)
 
 

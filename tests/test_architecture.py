@@ -44,9 +44,9 @@ DOORS = {
     "click": {"cli"},
     "jinja2": {"evaluation"},
     "orjson": {"cli"},
-    "torch": {"networks", "training", "evaluation", "encoder"},
+    "torch": {"networks", "training", "evaluation"},
 }
-LATE = {"cv2": {"images", "faces"}, "torch": {"encoder"}}
+LATE = {"cv2": {"images", "faces"}}
 
 
 def part(path: Path) -> str:

@@ -305,6 +305,9 @@ def test_files_of_several_sizes_are_those_of_each(full):
             assert data == facecodec.encode(portrait(64), aligned=True, max_bytes=size, tune=tune)
     with pytest.raises(FscError, match="the faces alone need"):
         [*encoder.encode_within(portrait(64), [900, 40], aligned=True)]
+    for wrong in ({"tune": "size"}, {"no_face": "skip"}):
+        with pytest.raises(ValueError, match="tune is fidelity or recognition"):
+            [*encoder.encode_within(portrait(64), [900], aligned=True, **wrong)]
 
 
 def test_max_bytes_beyond_the_stream_gives_all_of_it(full):
