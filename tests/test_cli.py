@@ -407,7 +407,7 @@ def test_bench(codec: Codec, here: Path) -> None:
     assert report["peak_memory_bytes"] > 1e6
 
 
-@pytest.mark.parametrize("network", ["detector", "embedding", "preview", "texture"])
+@pytest.mark.parametrize("network", ["detector", "embedding", "preview", "texture", "hyperprior"])
 def test_train_calls_the_trainer(monkeypatch: pytest.MonkeyPatch, here: Path, network: str) -> None:
     calls = []
     trainer = SimpleNamespace(train=lambda **options: calls.append(options))

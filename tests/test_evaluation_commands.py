@@ -603,6 +603,8 @@ def test_rd_refuses(toy: None, packed: Path, tmp_path: Path) -> None:
     kept = fsc("eval", "rd", "--images", packed, "--limit", "1", "--peers", "", "--out", tmp_path)
     assert kept.exit_code == 1 and "--force" in kept.stderr
     assert (tmp_path / "rd.csv").read_text() == "mine"
+    none = fsc("eval", "rd", "--images", packed, "--peers", "", "--neural", tmp_path / "rd.csv")
+    assert none.exit_code == 1 and "no checkpoint of fsc train hyperprior" in none.stderr
 
 
 def test_a_damaged_summary(tmp_path: Path) -> None:

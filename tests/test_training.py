@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -157,6 +159,42 @@ def test_log_lines_hold_means_since_the_last(tmp_path, clock, capsys):
     assert [line["loss"] for line in lines] == [2.0, 7.0]
     assert lines[0]["extra"] == 5
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == lines
+
+
+WORKER = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from facecodec.training.run import Run, workers
+
+with workers():
+    torch.manual_seed(0)
+    run = Run(Path(sys.argv[1]), torch.nn.Linear(3, 2), minutes=60, rate=1e-2)
+    share = slice(run.worker, run.worker + 1) if dist.is_initialized() else slice(None)
+    for step in run.steps():
+        if step == 3:
+            break
+        x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(step))[share]
+        run.descend((run.model(x) - x[..., :2]).square().mean())
+    Path(sys.argv[1], f"{run.worker}.txt").write_text(str(run.model.weight.tolist()))
+"""
+
+
+def test_workers_share_each_step(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    alone, both = (tmp_path / name for name in ("alone", "both"))
+    subprocess.run([sys.executable, script, alone], check=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    # Its status is not asked for: torch's threads may abort an interpreter that has nothing left to do.
+    subprocess.run([*torchrun, script, both], capture_output=True)
+    expected, *weights = (
+        torch.tensor(json.loads(path.read_text()))
+        for path in (alone / "0.txt", both / "0.txt", both / "1.txt")
+    )
+    assert torch.equal(*weights)
+    assert torch.allclose(weights[0], expected, atol=1e-6)
 
 
 # Tables

@@ -18,6 +18,7 @@ NETWORKS = {
     "embedding": "the trunk and its embedding, by distillation from the teacher",
     "preview": "the appearance code and the generator of the preview",
     "texture": "what tells the trits of the enhancement layer, and its filter",
+    "hyperprior": "a neural codec to be compared with (fsc eval verify --neural)",
 }
 TAUGHT = ("embedding", "preview")
 FROZEN = ("detector", "embedding", "preview", "texture")
@@ -100,7 +101,8 @@ def _trainer(network: str, purpose: str) -> click.Command:
 
     @click.command(
         network,
-        help=f"Train {purpose}.\n\nThe same command goes on where an interrupted run stopped.",
+        help=f"Train {purpose}.\n\nThe same command goes on where an interrupted run stopped. Several workers "
+        f"share a step: torchrun --nproc-per-node 2 -m facecodec train {network} ...",
         epilog=streams.examples(
             f"fsc train {network} --data faces --minutes 120{tail}",
             f"fsc train {network} --data faces --threads 1 --fresh{tail}",
@@ -127,9 +129,10 @@ def _trainer(network: str, purpose: str) -> click.Command:
         if fresh:
             for name in RUN_FILES:
                 for path in list((runs / network).rglob(name)):
-                    path.unlink()
+                    path.unlink(missing_ok=True)
         trainer = importlib.import_module(f"facecodec.training.{network}")
-        trainer.train(data=data, runs=runs, minutes=minutes, **more)
+        with importlib.import_module("facecodec.training.run").workers():
+            trainer.train(data=data, runs=runs, minutes=minutes, **more)
 
     if network in TAUGHT:
         command = click.option("--teacher", metavar="FILE", type=FILE, required=True, help=TEACHER)(command)

@@ -156,18 +156,32 @@ def sitting_options(name: str) -> Callable[[Function], Function]:
 
 
 def peers_options(function: Function) -> Function:
-    """Take ``--peers`` and ``--external``, and give them to the command as ``others``."""
+    """Take ``--peers``, ``--external`` and ``--neural``, and give them to the command as ``others``."""
 
     @wraps(function)
-    def command(*arguments: Any, peers: str | None, external: tuple[str, ...], **others: Any) -> Any:
+    def command(
+        *arguments: Any,
+        peers: str | None,
+        external: tuple[str, ...],
+        neural: Path | None,
+        **others: Any,
+    ) -> Any:
         from facecodec.evaluation.formats import present
         from facecodec.evaluation.peers import chosen
 
         names = list(present()) if peers is None else peers.split(",")
-        return function(*arguments, others=chosen([name for name in names if name], external), **others)
+        checkpoints = [neural] if neural else []
+        wanted = chosen([name for name in names if name], external, checkpoints)
+        return function(*arguments, others=wanted, **others)
 
     wrapped: Any = command
     for option in (
+        click.option(
+            "--neural",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The checkpoint of fsc train hyperprior, as a codec.",
+        ),
         click.option(
             "--external",
             metavar="'NAME=ENCODE ;; DECODE'",

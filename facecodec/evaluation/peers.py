@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from facecodec.errors import FscError
 from facecodec.evaluation.external import external
 from facecodec.evaluation.formats import FORMATS, present
+from facecodec.evaluation.neural import neural
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -63,14 +65,17 @@ class Peer(Protocol):
         ...
 
 
-def chosen(names: Sequence[str], externals: Sequence[str] = ()) -> tuple[Peer, ...]:
-    """Return formats by name, and external codecs by description; raises FscError."""
+def chosen(
+    names: Sequence[str], externals: Sequence[str] = (), checkpoints: Sequence[Path] = ()
+) -> tuple[Peer, ...]:
+    """Return formats by name, external codecs by description, neural ones by checkpoint; raises FscError."""
     for name in names:
         if name not in FORMATS:
             raise FscError(f"{name} is no format known here: {', '.join(FORMATS)}")
         if name not in present():
             raise FscError(f"{name} needs the Python package {FORMATS[name].plugin}")
-    peers: tuple[Peer, ...] = (*(FORMATS[name] for name in names), *map(external, externals))
+    formats = (FORMATS[name] for name in names)
+    peers: tuple[Peer, ...] = (*formats, *map(external, externals), *map(neural, checkpoints))
     names = [OURS, *(peer.name for peer in peers)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise FscError(f"{', '.join(sorted(twice))}: each codec needs a name of its own")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,7 +103,7 @@ def open_set(data: Path, name: str, cache: Path) -> Pictures:
     store = cache / f"{name}-{key}.rgb"
     if not store.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        partial = store.with_suffix(".part")
+        partial = store.with_suffix(f".{os.getpid()}.part")
         encoded = (data / f"{name}.bin").read_bytes()
         with partial.open("wb") as file:
             for line in lines:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,6 +23,18 @@ AVERAGE_STEPS = 500
 
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@contextmanager
+def workers() -> Iterator[None]:
+    """Share the steps of runs with the other workers, if torchrun started this process as one of several."""
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    dist.init_process_group("gloo")
+    yield
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 class Run(Generic[Network]):

@@ -37,6 +37,8 @@ ASKED = 6
 """The first turn before which the networks tell tables."""
 FILTERED_FROM = 9
 """The first turn that the filter learns from: before it pictures hardly differ from their predictions."""
+WAITING = 1 / 8
+"""The share of crops that are cut where the next turn has not begun."""
 LATEST = 7
 """Blocks are put off by fewer turns."""
 REGIONAL = 1 / 4
@@ -183,14 +185,17 @@ def drawn(
     """Go on to where streams are cut in these turns; return the tables told last, and what filters are told.
 
     Cuts are densest where a turn has just begun: what is seen there was seen at the end of that before, too.
+    Some are where the turn after these has not begun, and is not told.
     Turns of a plane before the last are taken as the first tables tell them, which is as good here.
     """
     with torch.autocast("cpu", torch.bfloat16):
         cut.lead(partial(cut.first_told, model))
         due, named = cut.due(cut.told(model, model.around(predictions)))
     shares = (1 + (BEGUN - 1) * rng.random(len(predictions)) ** 2) / BEGUN
-    cut.refine(share_of(due, named, shares))
-    parts = np.floor(2 * shares - 0.5).astype(np.int16)[:, None, None, None]
+    waits = rng.random(len(predictions)) < WAITING
+    cut.refine(share_of(due, named, np.where(waits, 1, shares)))
+    cut.refine(share_of(*cut.due(cut.first_told(model, -1), -1), waits * rng.random(len(waits)) / BEGUN))
+    parts = np.floor(2 * np.where(waits, 1, shares) - 0.5).astype(np.int16)[:, None, None, None]
     return named, torch.from_numpy(latents.depth(cut.gone, parts)).float()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def wide_views(pictures: Pictures, path: Path) -> np.ndarray:
 def _views(pictures: Pictures, path: Path, size: int, extent: float) -> np.ndarray:
     """Cut the views of this size, grey where there is no face, and of this extent in units of the frame."""
     if not path.exists():
-        partial = path.with_suffix(".part")
+        partial = path.with_suffix(f".{os.getpid()}.part")
         views = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(pictures), size, size, 3))
         views[:] = 128
         for index in pictures.with_faces():
@@ -65,7 +66,7 @@ def previews(pictures: Pictures, name: str, cache: Path) -> np.ndarray:
             with torch.autocast("cpu", torch.bfloat16):
                 appearance = network.codes(wide[batch], partial(show, identity))
             shown[batch] = show(identity, appearance)
-        unfinished = path.with_suffix(".part.npy")
+        unfinished = path.with_suffix(f".{os.getpid()}.part.npy")
         np.save(unfinished, shown)
         unfinished.rename(path)
     return np.asarray(np.load(path, mmap_mode="r"))
