@@ -101,8 +101,8 @@ def _trainer(network: str, purpose: str) -> click.Command:
 
     @click.command(
         network,
-        help=f"Train {purpose}.\n\nThe same command goes on where an interrupted run stopped. Several workers "
-        f"share a step: torchrun --nproc-per-node 2 -m facecodec train {network} ...",
+        help=f"Train {purpose}.\n\nThe same command goes on where an interrupted run stopped. Several "
+        f"workers share a step: torchrun --nproc-per-node 2 -m facecodec train {network} ...",
         epilog=streams.examples(
             f"fsc train {network} --data faces --minutes 120{tail}",
             f"fsc train {network} --data faces --threads 1 --fresh{tail}",
