@@ -16,8 +16,16 @@ from facecodec.training.views import previews, wide_to_picture
 SIDE = 128
 BATCH = 12
 SCENES = 2
-SHARE = {"utkface": 0.6, "celebahq": 6.0, "celebatoy": 4.0, "imagenet-sample": 1.5, "bsds500": 1.5}
-"""Chance of a source relative to the sharp portraits, so that detail and variety decide."""
+SHARE = {
+    "utkface": 0.9,
+    "aaf": 1.6,
+    "scut": 1.0,
+    "celebahq": 7.0,
+    "celebatoy": 4.0,
+    "imagenet-sample": 1.5,
+    "bsds500": 1.5,
+}
+"""Chance of a picture by its source, 2 for others, so that detail and variety decide."""
 
 
 class Crops:
