@@ -10,8 +10,10 @@ VERSION ?= 1
 REPORT  ?= report
 JOBS    ?= 2
 LIMIT   ?=
+NEURAL  ?= $(RUNS)/hyperprior/checkpoint.safetensors
 
 RUN   := $(VENV)/bin/python
+BESIDE = $(if $(wildcard $(NEURAL)),--neural $(NEURAL))
 EVAL   = --jobs $(JOBS) --out $(REPORT) $(if $(LIMIT),--limit $(LIMIT))
 STAMP := $(VENV)/.made-from-project
 
@@ -63,14 +65,15 @@ train: $(STAMP)  ## train every network on DATA with TEACHER into RUNS, going on
 	$(RUN) -m facecodec train preview --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
 	$(RUN) -m facecodec train texture --data $(DATA) --runs $(RUNS)
 	$(RUN) -m facecodec train regions --data $(DATA) --runs $(RUNS) --teacher $(TEACHER)
+	$(RUN) -m facecodec train hyperprior --data $(DATA) --runs $(RUNS)
 	$(RUN) -m facecodec train freeze preview --data $(DATA) --runs $(RUNS) --version $(VERSION)
 	$(RUN) -m facecodec train freeze texture --data $(DATA) --runs $(RUNS) --version $(VERSION)
 
 evaluate: $(STAMP)  ## measure the weights on the sets under DATA into REPORT, with the recogniser JUDGE if there is one
-	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4 $(EVAL)
+	$(RUN) -m facecodec eval rd --images $(DATA)/test.jsonl --walk 4 $(EVAL) $(BESIDE)
 	$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
-	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128)
-	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128 --tune recognition)
+	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128 $(BESIDE))
+	$(if $(JUDGE),$(RUN) -m facecodec eval verify --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL) --judge $(JUDGE) --chips 128 --tune recognition $(BESIDE))
 	$(RUN) -m facecodec eval faces1024 --images $(DATA)/lfw-dev.jsonl $(EVAL) --chips 128 $(if $(JUDGE),--judge $(JUDGE) --pairs $(DATA)/lfw-dev-pairs.csv,--limit 200)
 	$(RUN) -m facecodec eval robust --images $(DATA)/lfw-dev.jsonl --pairs $(DATA)/lfw-dev-pairs.csv $(EVAL)
 	$(RUN) -m facecodec eval previews --images $(DATA)/test.jsonl $(EVAL) $(if $(JUDGE),--judge $(JUDGE))
