@@ -655,6 +655,40 @@ def test_a_cut_crop_is_known_as_a_decoder_knows_it(turn, latest):
     assert torch.allclose(picture.float(), rough)
 
 
+@pytest.mark.parametrize("turn", [9, 11, 16])
+def test_a_crop_cut_where_the_next_turn_has_not_begun_is_known_as_a_decoder_knows_it(turn, monkeypatch):
+    network = wild()
+    model = told_by_nobody(network)
+    monkeypatch.setattr(texture_training, "WAITING", 1.0)
+    monkeypatch.setattr(streams.Cut, "told", lambda cut, network, _: cut.first_told(network))
+    pictures, predictions = crop()
+    cells = streams.finest(pictures, predictions)
+    flat = np.concatenate([level.ravel() for level in cells])
+    delay = np.zeros((4, 5), np.uint8)
+    cut = streams.Cut.at_plane(cells, latents.gone(turn, delay)[None, None])
+    named, told = texture_training.drawn(cut, network, predictions, np.random.default_rng(turn))
+    left = sum(int(level.sum()) for level in cut.known) - int(latents.Latents.unknown(4, 5).known.sum())
+
+    def trits(known, positions, _):
+        nonlocal left
+        positions = positions[:left]
+        left -= positions.size
+        return latents.above(flat[positions], known.known[positions] + 1) - 3 * known.cell[positions] + 1
+
+    *_, (number, end) = enumerate(
+        enhancement.walk(trits, predictions[0].permute(1, 2, 0).byte().numpy(), delay, model)
+    )
+    assert number == turn + 1 and int(end.gone.max()) == turn
+    for flat_known, levels in (
+        (end.known.cell, cut.cells),
+        (end.known.known, cut.known),
+        (end.tables, named),
+    ):
+        for wanted, level in zip(end.known.levels(flat_known), levels, strict=True):
+            assert np.array_equal(level[0], wanted)
+    assert np.array_equal(told.numpy(), latents.depth(end.gone[None], end.part))
+
+
 def test_a_share_of_what_is_due_is_the_first_of_it():
     cut = streams.Cut.at_plane(streams.finest(*crop()), np.full((1, 1, 4, 5), 15, np.int8))
     due, named = cut.due(cut.first_told(wild()))
