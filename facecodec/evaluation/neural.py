@@ -101,8 +101,9 @@ def neural(checkpoint: Path) -> Neural:
 @lru_cache(maxsize=1)
 def _model(checkpoint: Path) -> Hyperprior:
     model = Hyperprior()
-    kept = load_file(checkpoint)
-    model.load_state_dict({k[9:]: v for k, v in kept.items() if k.startswith("averaged.")})
+    kept = load_file(checkpoint).items()
+    averaged = {k.removeprefix("averaged."): v for k, v in kept if k.startswith("averaged.")}
+    model.load_state_dict(averaged)
     return model.eval()
 
 
